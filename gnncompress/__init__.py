@@ -1,0 +1,50 @@
+"""Train graph neural networks, compress them, and measure honestly what the compression bought.
+
+The names below are imported on first use, so that ``import gnncompress`` and ``gnncompress --help``
+stay free of torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from gnncompress.checkpoints import load_checkpoint, save_checkpoint
+    from gnncompress.errors import GnncompressError
+    from gnncompress.experiments.api import experiment
+    from gnncompress.pruning import make_permanent, prune
+    from gnncompress.reporting import read_results, summarize
+
+_EXPORTS = {
+    "GnncompressError": "gnncompress.errors",
+    "experiment": "gnncompress.experiments.api",
+    "load_checkpoint": "gnncompress.checkpoints",
+    "make_permanent": "gnncompress.pruning",
+    "prune": "gnncompress.pruning",
+    "read_results": "gnncompress.reporting",
+    "save_checkpoint": "gnncompress.checkpoints",
+    "summarize": "gnncompress.reporting",
+}
+
+__all__ = [
+    "GnncompressError",
+    "__version__",
+    "experiment",
+    "load_checkpoint",
+    "make_permanent",
+    "prune",
+    "read_results",
+    "save_checkpoint",
+    "summarize",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'gnncompress' has no attribute {name!r}")
+    return getattr(import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,87 @@
+"""State dicts from and for other programs: torch.save files and dense safetensors."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from gnncompress.checkpoints.container import is_packed, load_checkpoint
+from gnncompress.checkpoints.files import open_safetensors
+from gnncompress.checkpoints.state_dicts import state_dict_of
+from gnncompress.errors import CheckpointError
+from gnncompress.files import replacing, write_bytes
+
+TORCH_SUFFIXES = (".pt", ".pth")
+
+
+def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+    """Read a state_dict from a packed checkpoint, a safetensors file or a torch.save file.
+
+    A torch.save file is loaded with ``weights_only=True``: it can hold tensors but run no code.
+
+    Raises:
+        CheckpointError: naming the file and what is wrong with it.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such file")
+    if _is_torch_file(path):
+        return _read_torch(path)
+    if is_packed(path):
+        return load_checkpoint(path)
+    with open_safetensors(path) as file:
+        return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+
+
+def write_state_dict(state: Mapping[str, Tensor], path: str | Path) -> int:
+    """Write a dense state_dict for others: torch.save for .pt and .pth, else safetensors; return its bytes.
+
+    Raises:
+        CheckpointError: if the suffix is none of these or the file cannot be written.
+    """
+    path = Path(path)
+    if path.suffix not in (*TORCH_SUFFIXES, ".safetensors"):
+        raise CheckpointError(f"{path}: the name must end in .pt, .pth or .safetensors")
+    try:
+        if path.suffix in TORCH_SUFFIXES:
+            with replacing(path) as temporary:
+                torch.save(dict(state), temporary)
+        else:
+            write_bytes(path, save({name: tensor.contiguous().clone() for name, tensor in state.items()}))
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
+    return path.stat().st_size
+
+
+def _read_torch(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: holds more than tensors, or is damaged, and is not opened; "
+            "save it with torch.save(model.state_dict(), ...)"
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{path}: damaged or cut short ({str(error).splitlines()[0]})") from error
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state_dict")
+    try:
+        return state_dict_of(content)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _is_torch_file(path: Path) -> bool:
+    """Tell torch.save's zip archives and bare pickles from safetensors by content, not by name.
+
+    A safetensors file has the opening brace of its header at byte 8; a pickle starts with 0x80.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+    return zipfile.is_zipfile(path) or (head[:1] == b"\x80" and head[8:9] != b"{")

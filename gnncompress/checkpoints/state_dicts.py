@@ -1,0 +1,55 @@
+"""State dicts: what a model's tensors are, how large, and whether two are the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from gnncompress.checkpoints.dtypes import to_words
+from gnncompress.errors import CheckpointError
+
+
+def state_dict_of(model: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
+    """Return the tensors of a model or state_dict by name; a parametrized weight as the model reads it.
+
+    Raises:
+        CheckpointError: naming the first entry that is not a tensor with a shape.
+    """
+    entries: dict[str, Any] = {}
+    if isinstance(model, nn.Module):
+        entries.update(model.state_dict())
+        for path, module in model.named_modules():
+            if parametrize.is_parametrized(module):
+                prefix = f"{path}." if path else ""
+                for name in module.parametrizations:
+                    entries[prefix + name] = getattr(module, name).detach()
+        entries = {name: entry for name, entry in entries.items() if "parametrizations." not in name}
+    else:
+        entries.update(model)
+    for name, entry in entries.items():
+        if not isinstance(name, str) or not isinstance(entry, Tensor):
+            raise CheckpointError(
+                f"entry {name!r} is a {type(entry).__name__}, not a tensor; "
+                "give a state_dict, which maps names to tensors"
+            )
+        if nn.parameter.is_lazy(entry):
+            raise CheckpointError(f"entry {name!r} has no shape yet; run the model once before saving it")
+    return entries
+
+
+def dense_size(state: Mapping[str, Tensor]) -> int:
+    """Return the bytes of all tensors, uncompressed and without any container."""
+    return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
+
+
+def same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
+    """Say whether two state_dicts have the same names, dtypes, shapes and bits."""
+    return one.keys() == other.keys() and all(
+        tensor.dtype == other[name].dtype
+        and tensor.shape == other[name].shape
+        and bool((to_words(tensor) == to_words(other[name])).all())
+        for name, tensor in one.items()
+    )

@@ -1,0 +1,52 @@
+"""``gnncompress report``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gnncompress.cli import options
+
+EXAMPLES = "Examples:\n\n  gnncompress report\n\n  gnncompress report runs --format latex --output table.tex"
+
+
+def report(
+    runs: Annotated[Path, typer.Argument(help="Folder of runs, one run's folder, or a results.csv.")] = Path("runs"),
+    style: Annotated[str, typer.Option("--format", "-f", help="table, markdown, csv, latex or json.")] = "table",
+    target: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
+    ] = None,
+    debug: options.Debug = False,
+) -> None:
+    """Print a table of finished runs: a row a method and sparsity, quality as mean ± std over seeds."""
+    from rich.console import Console
+
+    from gnncompress.cli.console import output
+    from gnncompress.errors import UsageError
+    from gnncompress.files import write_text
+    from gnncompress.registry import unknown
+    from gnncompress.reporting.render import FORMATS, render, rich_table
+    from gnncompress.reporting.results import read_results
+    from gnncompress.reporting.summary import summarize
+
+    if style not in FORMATS:
+        raise UsageError(unknown("format", style, FORMATS))
+    summary = summarize(read_results(runs))
+    if style == "table" and target is None:
+        output.print(rich_table(summary))
+        return
+    if style == "table":
+        console = Console(record=True, width=200, quiet=True)
+        console.print(rich_table(summary))
+        text = console.export_text()
+    else:
+        text = render(summary, style)
+    if target is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        write_text(target, text)
+    except OSError as error:
+        raise UsageError(f"--output {target}: cannot be written ({error.strerror})") from error

@@ -1,0 +1,112 @@
+"""What train and prune share: carrying out specs with a progress bar, and printing what came of it."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from gnncompress.cli.console import errors, output
+from gnncompress.experiments.api import describe
+from gnncompress.experiments.spec import NO_METHOD, RunSpec
+from gnncompress.experiments.store import Store
+from gnncompress.experiments.sweep import Observer, Outcome, Sweep, reason
+
+if TYPE_CHECKING:
+    from gnncompress.tasks import training
+
+
+class ProgressBar(Observer):
+    """Shows runs and epochs, with the validation score, on standard error."""
+
+    def __init__(self, bar: Progress, debug: bool) -> None:
+        self._bar = bar
+        self._debug = debug
+        self._runs = bar.add_task("runs", total=None)
+        self._epochs = bar.add_task("", total=None, visible=False)
+
+    def planned(self, runs: int) -> None:
+        """Set the length of the bar of runs."""
+        self._bar.update(self._runs, total=runs)
+
+    def started(self, spec: RunSpec) -> None:
+        """Begin the bar of a run's epochs."""
+        self._bar.reset(self._epochs, description=spec.label, visible=True)
+
+    def epoch(self, progress: training.Progress) -> None:
+        """Advance it, the latest score on it."""
+        self._bar.update(
+            self._epochs,
+            completed=progress.epoch,
+            total=progress.epochs,
+            score=f"validation {progress.score:.3f}  loss {progress.loss:.3f}",
+        )
+
+    def warned(self, spec: RunSpec, warning: str) -> None:
+        """Print a warning above the bars."""
+        self._bar.print(f"[yellow]warning:[/] {escape(spec.label)}: {escape(warning)}", soft_wrap=True)
+
+    def finished(self, spec: RunSpec) -> None:
+        """Advance the bar of runs."""
+        self._bar.update(self._epochs, visible=False, score="")
+        self._bar.advance(self._runs)
+
+    def failed(self, spec: RunSpec, error: Exception) -> None:
+        """Print why a run failed above the bars."""
+        self.finished(spec)
+        self._bar.print(
+            f"[bold red]failed:[/] {escape(spec.label)} ({spec.run_id}): {escape(reason(error))}",
+            soft_wrap=True,
+        )
+        if self._debug:
+            self._bar.print(escape("".join(traceback.format_exception(error))))
+
+
+def carry_out(
+    specs: Sequence[RunSpec], folder: Path, data_root: Path | None, as_json: bool, quiet: bool, debug: bool
+) -> None:
+    """Run ``specs`` into ``folder`` and print a table, or one JSON object; exit 1 if a run failed."""
+    store = Store(folder)
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[score]}"),
+        TimeElapsedColumn(),
+        console=errors,
+        transient=True,
+        disable=quiet or not errors.is_terminal,
+    )
+    with bar:
+        outcome = Sweep(store, data_root, ProgressBar(bar, debug)).run(specs)
+    if as_json:
+        typer.echo(json.dumps(_payload(outcome, store)))
+    elif outcome.finished:
+        _print_table(outcome, store)
+    if outcome.failed:
+        raise typer.Exit(1)
+
+
+def _payload(outcome: Outcome, store: Store) -> dict[str, object]:
+    payload: dict[str, object] = {"runs": [describe(spec, store) for spec in outcome.finished]}
+    if outcome.failed:
+        payload["failed"] = [{"run_id": run_id, "error": reason(error)} for run_id, error in outcome.failed.items()]
+    return payload
+
+
+def _print_table(outcome: Outcome, store: Store) -> None:
+    """Print the runs asked for, after the base models they were made from."""
+    from gnncompress.reporting.render import rich_table
+    from gnncompress.reporting.results import read_results
+    from gnncompress.reporting.summary import summarize
+
+    wanted = {spec.run_id for spec in outcome.finished}
+    wanted |= {spec.base().run_id for spec in outcome.finished if spec.method != NO_METHOD}
+    output.print(rich_table(summarize(read_results(store.folder, only=wanted))))
+    errors.print(f"runs are in {escape(str(store.folder))}", highlight=False, soft_wrap=True)

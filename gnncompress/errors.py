@@ -1,0 +1,37 @@
+"""What the package raises on bad input: one family, one line of text each, one exit code each."""
+
+
+class GnncompressError(Exception):
+    """Anything the package refuses; ``exit_code`` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class UsageError(GnncompressError):
+    """An option, argument or name that cannot be used."""
+
+    exit_code = 2
+
+
+class DatasetError(GnncompressError):
+    """A data set that is missing, damaged or not what its declaration says."""
+
+
+class TrainingError(GnncompressError):
+    """A training that cannot go on, such as a loss that is not finite."""
+
+
+class PruningError(GnncompressError):
+    """A model or a sparsity that cannot be pruned as asked."""
+
+
+class CheckpointError(GnncompressError):
+    """A checkpoint file that cannot be read or written; the text names the file."""
+
+
+class MeasurementError(GnncompressError):
+    """A measurement that could not be carried out."""
+
+
+class ResultsError(GnncompressError):
+    """A runs folder or results.csv that cannot be used; the text names the file."""

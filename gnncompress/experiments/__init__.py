@@ -1,0 +1,1 @@
+"""From a spec to rows: specs, workloads, one run, sweeps and the store of runs."""

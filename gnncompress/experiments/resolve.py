@@ -1,0 +1,130 @@
+"""From what a user asks to resolved specs; no data, no torch."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Literal
+
+from gnncompress.datasets import DATASETS
+from gnncompress.errors import UsageError
+from gnncompress.experiments.methods import METHODS
+from gnncompress.experiments.spec import NO_METHOD, RunSpec
+from gnncompress.experiments.workloads import workload
+from gnncompress.models import MODELS
+from gnncompress.profiling.energy import METERS
+from gnncompress.registry import unknown
+from gnncompress.tasks.recipe import Recipe
+from gnncompress.tasks.splits import random_split
+
+
+def resolve(
+    dataset: str = "digits",
+    model: str | None = None,
+    method: str = NO_METHOD,
+    sparsity: float = 0.0,
+    seed: int = 0,
+    finetune: bool = True,
+    epochs: int | None = None,
+    finetune_epochs: int | None = None,
+    device: str = "auto",
+    threads: int = 1,
+    energy: str = "auto",
+) -> RunSpec:
+    """Return the spec of one run. Sparsity 0 is the base model: the run that only trains.
+
+    Raises:
+        UsageError: naming what is unknown or out of range.
+    """
+    chosen = workload(dataset, model)
+    entry = DATASETS[dataset]
+    if method != NO_METHOD:
+        METHODS[method]
+    if not 0 <= sparsity < 1:
+        raise UsageError(f"sparsity {sparsity:g}: must be at least 0 and below 1")
+    if seed < 0 or threads < 1:
+        raise UsageError(f"seed {seed} and threads {threads}: a seed is at least 0, threads at least 1")
+    if energy not in METERS:
+        raise UsageError(unknown("energy source", energy, METERS))
+    compressing = method != NO_METHOD and sparsity > 0
+    return RunSpec(
+        dataset=dataset,
+        task=entry.task,
+        model=chosen.model,
+        arguments={**MODELS[chosen.model].arguments, **chosen.arguments},
+        recipe=_with_epochs(chosen.recipe, epochs, "epochs"),
+        method=method if compressing else NO_METHOD,
+        sparsity=sparsity if compressing else 0.0,
+        finetune=_with_epochs(chosen.finetune, finetune_epochs, "finetune epochs")
+        if compressing and finetune
+        else None,
+        seed=seed,
+        split=random_split(entry.nodes, entry.validation, entry.test, seed),
+        device=resolve_device(device),
+        threads=threads,
+        energy=energy,
+    )
+
+
+def parse_levels(text: str) -> list[float]:
+    """Read sparsities: ``0.5``, ``0.1,0.5,0.9`` or ``0:0.9:0.1`` (first, last and step, both ends included).
+
+    Steps are decimal, so 0:0.9:0.1 holds 0.3 and not 0.30000000000000004. Each level comes once.
+
+    Raises:
+        UsageError: if a part is no number, a range is not first:last:step, or a level is outside [0, 1).
+    """
+    levels: list[Decimal] = []
+    for part in text.split(","):
+        try:
+            numbers = [Decimal(number.strip()) for number in part.split(":")]
+        except InvalidOperation:
+            numbers = []
+        if not all(number.is_finite() for number in numbers):
+            numbers = []
+        if len(numbers) == 1:
+            levels.append(numbers[0])
+        elif len(numbers) == 3 and numbers[2] > 0 and numbers[0] <= numbers[1]:
+            first, last, step = numbers
+            levels += [first + step * index for index in range(int((last - first) / step) + 1)]
+        else:
+            raise UsageError(
+                f"--sparsity {text}: {part!r} is not a level; use 0.5, 0.1,0.5,0.9 or 0:0.9:0.1 (first:last:step)"
+            )
+    outside = [level for level in levels if not 0 <= level < 1]
+    if outside:
+        raise UsageError(f"--sparsity {text}: {outside[0]} must be at least 0 and below 1")
+    return list(dict.fromkeys(abs(float(level)) for level in levels))
+
+
+def resolve_device(device: str) -> Literal["cpu", "cuda"]:
+    """Turn auto, cpu or cuda into a device that is there; torch is asked only where there may be a GPU.
+
+    Raises:
+        UsageError: if the name is another, or CUDA is asked for and not there.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"--device {device}: use auto, cpu or cuda")
+    if device == "cpu" or (device == "auto" and _surely_no_gpu()):
+        return "cpu"
+    import torch
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if device == "cuda":
+        raise UsageError("--device cuda: torch sees no CUDA device here; use --device cpu")
+    return "cpu"
+
+
+def _surely_no_gpu() -> bool:
+    return sys.platform == "darwin" or (sys.platform == "linux" and not Path("/dev/nvidiactl").exists())
+
+
+def _with_epochs(recipe: Recipe, epochs: int | None, what: str) -> Recipe:
+    if epochs is None:
+        return recipe
+    if epochs < 1:
+        raise UsageError(f"{what} {epochs}: must be at least 1")
+    return replace(recipe, epochs=epochs)

@@ -1,0 +1,52 @@
+"""A run's measurements as the rows of results.csv, and back as a flat dictionary."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from gnncompress.errors import ResultsError
+from gnncompress.experiments.spec import RunSpec
+from gnncompress.measurements import COLUMNS, Measurement
+
+
+def to_csv(spec: RunSpec, measurements: Iterable[Measurement]) -> str:
+    """Return results.csv: one observation a row, the columns and their order as in ``COLUMNS``."""
+    identity = [
+        spec.run_id,
+        spec.dataset,
+        spec.task,
+        spec.model,
+        spec.method,
+        spec.scheme,
+        spec.sparsity,
+        str(spec.finetune is not None).lower(),
+        spec.seed,
+    ]
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for m in measurements:
+        writer.writerow([*identity, m.phase, m.layer, m.metric, m.value, m.unit, m.source])
+    return text.getvalue()
+
+
+def read_metrics(path: Path) -> dict[str, float | None]:
+    """Return a run's whole-model figures by ``phase.metric``; what was unavailable is None.
+
+    Raises:
+        ResultsError: naming the file, if it cannot be read or lacks a column.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return {
+                f"{row['phase']}.{row['metric']}": float(row["value"]) if row["value"] else None
+                for row in csv.DictReader(file)
+                if not row["layer"]
+            }
+    except (OSError, KeyError, ValueError) as error:
+        raise ResultsError(
+            f"{path}: cannot be read as results ({error}); delete the run's folder and run it again"
+        ) from error

@@ -1,0 +1,84 @@
+"""One run, from spec to rows. The house in one function: ``execute``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from gnncompress.checkpoints import dense_size, load_checkpoint, same_bits, save_checkpoint
+from gnncompress.errors import CheckpointError
+from gnncompress.experiments.building import load_model, load_task, new_model
+from gnncompress.experiments.inference import measure_inference
+from gnncompress.experiments.methods import METHODS
+from gnncompress.experiments.rows import to_csv
+from gnncompress.experiments.spec import NO_METHOD, RunSpec
+from gnncompress.experiments.store import ENVIRONMENT, MODEL, RESULTS, SPEC, Store
+from gnncompress.files import write_json, write_text
+from gnncompress.measurements import Compressed, Measurement
+from gnncompress.profiling.environment import environment
+from gnncompress.profiling.isolation import isolated
+from gnncompress.pruning.masks import sparsity_measurements
+from gnncompress.tasks.node_classification import NodeClassification
+from gnncompress.tasks.training import Progress, train
+
+OnEpoch = Callable[[Progress], None]
+
+
+def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpoch) -> list[str]:
+    """Carry out one run whose base model is in the store, and store it; return its warnings.
+
+    The caller holds the run's lock.
+    """
+    torch.set_num_threads(spec.threads)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    task = load_task(spec, data_root)
+    result = _compress(spec, store, task, on_epoch)
+    with store.staged(spec) as folder:
+        rows = [*result.measurements, *task.evaluate(result.model)]
+        rows += _pack(result.model, folder / MODEL)
+        rows += isolated(measure_inference, spec, folder / MODEL, data_root)
+        write_json(folder / SPEC, spec.model_dump(mode="json"))
+        write_json(folder / ENVIRONMENT, environment(spec.device, spec.threads))
+        write_text(folder / RESULTS, to_csv(spec, rows))
+    return result.warnings
+
+
+def _compress(spec: RunSpec, store: Store, task: NodeClassification, on_epoch: OnEpoch) -> Compressed:
+    """Train the base model, or load it and apply the spec's method to it."""
+    if spec.method == NO_METHOD:
+        model = new_model(spec)
+        rows = train(model, task, spec.recipe, spec.seed, "train", on_epoch)
+        return Compressed(model, [*rows, *sparsity_measurements(model)])
+
+    def finetune(pruned: nn.Module) -> list[Measurement]:
+        assert spec.finetune is not None
+        return train(pruned, task, spec.finetune, spec.seed, "finetune", on_epoch)
+
+    model = load_model(spec, load_checkpoint(store.path(spec.base()) / MODEL))
+    method = METHODS[spec.method].load()(sparsity=spec.sparsity)
+    compressed: Compressed = method.apply(model, finetune if spec.finetune else None)
+    return compressed
+
+
+def _pack(model: nn.Module, path: Path) -> list[Measurement]:
+    """Write the packed checkpoint, read it back, and insist that not a bit differs."""
+    state = model.state_dict()
+    started = time.perf_counter()
+    size = save_checkpoint(model, path)
+    packed = time.perf_counter()
+    restored = load_checkpoint(path)
+    unpacked = time.perf_counter()
+    if not same_bits(restored, state):
+        raise CheckpointError(f"{path}: what was read back differs from the model; please report this")
+    dense = dense_size(state)
+    return [
+        Measurement("checkpoint", "checkpoint_size", size, "bytes"),
+        Measurement("checkpoint", "dense_size", dense, "bytes", "computed"),
+        Measurement("checkpoint", "size_ratio", dense / size, "ratio", "computed"),
+        Measurement("checkpoint", "pack_duration", packed - started, "s"),
+        Measurement("checkpoint", "unpack_duration", unpacked - packed, "s"),
+    ]

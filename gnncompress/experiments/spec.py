@@ -1,0 +1,57 @@
+"""A run's spec: everything its numbers depend on, resolved, in one frozen object whose hash is the run's name."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from gnncompress.profiling.latency import Window
+from gnncompress.tasks.recipe import Recipe
+from gnncompress.tasks.splits import Split
+
+NO_METHOD = "none"
+
+
+class RunSpec(BaseModel):
+    """One run: a trained model when ``method`` is none, else that model compressed by the method.
+
+    Units: ``sparsity`` is the fraction of zeros among prunable weights; ``threads`` is torch's thread count.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: Literal[1] = 1
+    dataset: str
+    task: str
+    model: str
+    arguments: dict[str, int | float]
+    recipe: Recipe
+    method: str = NO_METHOD
+    scheme: str = ""
+    sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    finetune: Recipe | None = None
+    seed: Annotated[int, Field(ge=0)]
+    split: Split
+    device: Literal["cpu", "cuda"] = "cpu"
+    threads: Annotated[int, Field(ge=1)] = 1
+    window: Window = Window()
+    energy: str = "auto"
+
+    @property
+    def run_id(self) -> str:
+        """The first 16 hexadecimal digits of the SHA-256 of the spec's canonical JSON."""
+        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    def base(self) -> RunSpec:
+        """Return the spec of the trained model that this run compresses."""
+        return self.model_copy(update={"method": NO_METHOD, "scheme": "", "sparsity": 0.0, "finetune": None})
+
+    @property
+    def label(self) -> str:
+        """The run in a few words, for people."""
+        what = "train" if self.method == NO_METHOD else f"{self.method} {self.sparsity:g}"
+        return f"{self.dataset} {self.model} {what} seed {self.seed}"

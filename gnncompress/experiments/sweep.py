@@ -1,0 +1,109 @@
+"""Many runs, one after the other: finished ones are found again, failed ones recorded and passed over."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from gnncompress.errors import DatasetError, GnncompressError, UsageError
+from gnncompress.experiments.spec import NO_METHOD, RunSpec
+from gnncompress.experiments.store import Store
+from gnncompress.profiling.isolation import start_server
+
+if TYPE_CHECKING:
+    from gnncompress.tasks.training import Progress
+
+
+class Observer:
+    """Someone who is told how a sweep goes; this one does not listen."""
+
+    def planned(self, runs: int) -> None:
+        """Hear how many runs are asked for."""
+
+    def started(self, spec: RunSpec) -> None:
+        """Hear that a run begins."""
+
+    def epoch(self, progress: Progress) -> None:
+        """Hear of an epoch of the current run."""
+
+    def warned(self, spec: RunSpec, warning: str) -> None:
+        """Hear what the user must be told of a run."""
+
+    def finished(self, spec: RunSpec) -> None:
+        """Hear that a run asked for is there, new or found again."""
+
+    def failed(self, spec: RunSpec, error: Exception) -> None:
+        """Hear that a run asked for failed."""
+
+
+@dataclass
+class Outcome:
+    """What became of the runs asked for, in the order asked."""
+
+    finished: list[RunSpec] = field(default_factory=list)
+    failed: dict[str, Exception] = field(default_factory=dict)
+
+
+class Sweep:
+    """Runs specs against a store; a base model that failed is not tried twice in one sweep."""
+
+    def __init__(self, store: Store, data_root: Path | None, observer: Observer) -> None:
+        self._store = store
+        self._data_root = data_root
+        self._observer = observer
+        self._errors: dict[str, Exception] = {}
+
+    def run(self, specs: Iterable[RunSpec]) -> Outcome:
+        """Carry out what is not finished yet.
+
+        Raises:
+            DatasetError, UsageError: at once, since no other run would fare better.
+            KeyboardInterrupt: after it, finished runs are whole and the same sweep goes on where it stopped.
+        """
+        unique = list({spec.run_id: spec for spec in specs}.values())
+        self._observer.planned(len(unique))
+        outcome = Outcome()
+        for spec in unique:
+            try:
+                self._ensure(spec)
+            except (DatasetError, UsageError):
+                raise
+            except Exception as error:
+                outcome.failed[spec.run_id] = error
+                self._observer.failed(spec, error)
+            else:
+                outcome.finished.append(spec)
+                self._observer.finished(spec)
+        return outcome
+
+    def _ensure(self, spec: RunSpec) -> None:
+        """Have the run in the store, after the run it builds on."""
+        if self._store.finished(spec):
+            return
+        if spec.run_id in self._errors:
+            raise self._errors[spec.run_id]
+        start_server(["gnncompress.experiments.inference"])
+        from gnncompress.experiments.run import execute
+
+        if spec.method != NO_METHOD:
+            self._ensure(spec.base())
+        try:
+            with self._store.lock(spec):
+                if self._store.finished(spec):
+                    return
+                self._observer.started(spec)
+                warnings = execute(spec, self._store, self._data_root, self._observer.epoch)
+        except Exception as error:
+            self._errors[spec.run_id] = error
+            self._store.fail(spec, error)
+            raise
+        for warning in warnings:
+            self._observer.warned(spec, warning)
+
+
+def reason(error: Exception) -> str:
+    """Say in one line why a run failed."""
+    text = str(error) if isinstance(error, GnncompressError) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())

@@ -1,0 +1,1 @@
+"""What a computation costs: latency, CPU, memory and energy; and where it was measured."""

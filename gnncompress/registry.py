@@ -1,0 +1,69 @@
+"""Names to things, without importing the things.
+
+A registry maps a name to an entry that says in a line what it is and where its code lives
+(``package.module:attribute``). Listing names imports nothing heavy; an unknown name is answered with the
+nearest known ones. Installed packages add entries of their own through an entry-point group.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import entry_points
+from typing import Any, Generic, TypeVar
+
+from gnncompress.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A registered thing: its name, a line about it, where its code is, and the paper it comes from."""
+
+    name: str
+    summary: str
+    target: str
+    citation: str
+
+    def load(self) -> Any:
+        """Import and return what ``target`` names."""
+        module, _, attribute = self.target.partition(":")
+        return getattr(import_module(module), attribute)
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class Registry(Generic[E]):
+    """The entries of one kind, such as data sets or methods."""
+
+    def __init__(self, kind: str, entries: Iterable[E]) -> None:
+        self.kind = kind
+        self.group = f"gnncompress.{kind.replace(' ', '')}s"
+        self._entries = {entry.name: entry for entry in entries}
+
+    def __iter__(self) -> Iterator[E]:
+        return iter({**self._installed(), **self._entries}.values())
+
+    def __getitem__(self, name: str) -> E:
+        """Return the entry called ``name``.
+
+        Raises:
+            UsageError: with near-miss suggestions, when there is none.
+        """
+        if name in self._entries:
+            return self._entries[name]
+        known = {**self._installed(), **self._entries}
+        if name not in known:
+            raise UsageError(unknown(self.kind, name, known))
+        return known[name]
+
+    def _installed(self) -> dict[str, E]:
+        return {point.name: point.load() for point in entry_points(group=self.group)}
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """Say that ``name`` is not a known ``kind``, with the nearest names, or all of them if none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name, names, n=3)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there is: {', '.join(names)}"
+    return f"unknown {kind} {name!r}; {hint}"

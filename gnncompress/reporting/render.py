@@ -1,0 +1,105 @@
+"""A summary as text: for people in rich, markdown and LaTeX, for programs in CSV and JSON with bare numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+
+import pandas as pd
+from rich.table import Table
+from tabulate import tabulate
+
+FORMATS = ("table", "markdown", "csv", "latex", "json")
+
+
+def render(summary: pd.DataFrame, style: str) -> str:
+    """Return ``summary`` in the style markdown, csv, latex or json."""
+    if style == "csv":
+        return summary.to_csv(index=False, lineterminator="\n")
+    if style == "json":
+        return json.dumps(json.loads(summary.to_json(orient="records")), indent=1) + "\n"
+    readable = for_people(summary)
+    style = {"markdown": "github", "latex": "latex_booktabs"}[style]
+    return (
+        tabulate(
+            readable.to_numpy().tolist(),
+            headers=list(readable.columns),
+            tablefmt=style,
+            disable_numparse=True,
+        )
+        + "\n"
+    )
+
+
+def rich_table(summary: pd.DataFrame) -> Table:
+    """Return ``summary`` as a table for the terminal."""
+    readable = for_people(summary)
+    table = Table(header_style="bold", pad_edge=False)
+    for column in readable.columns:
+        right = column in {
+            "sparsity",
+            "seeds",
+            "majority",
+            "size",
+            "ratio",
+            "latency",
+            "energy",
+            "CPU",
+            "memory",
+        }
+        table.add_column(column, justify="right" if right else "left")
+    for line in readable.itertuples(index=False):
+        table.add_row(*line)
+    return table
+
+
+def for_people(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return ``summary`` with units and ± in the cells, columns that say nothing left out."""
+    columns: dict[str, Callable[[pd.Series], str]] = {
+        "dataset": lambda row: row["dataset"],
+        "model": lambda row: row["model"],
+        "method": lambda row: row["method"] + (f" {row['scheme']}" if row["scheme"] else ""),
+        "sparsity": lambda row: f"{row['sparsity']:g}",
+        "fine-tuned": lambda row: "yes" if row["finetuned"] else "no",
+        "setting": lambda row: row["setting"],
+        "seeds": lambda row: str(row["seeds"]),
+        "quality": _quality,
+        "majority": lambda row: f"{row['majority_mean']:.3f}",
+        "size": lambda row: _si(row["size_bytes"], "B"),
+        "ratio": lambda row: f"{row['size_ratio']:.2f}x",
+        "latency": lambda row: _si(row["latency_s"], "s"),
+        "energy": _energy,
+        "CPU": lambda row: f"{row['cpu_percent']:.0f}%",
+        "memory": lambda row: _si(row["memory_bytes"], "B"),
+        "note": _note,
+    }
+    cells = [{name: cell(row) for name, cell in columns.items()} for _, row in summary.iterrows()]
+    readable = pd.DataFrame(cells, columns=list(columns))
+    return readable.drop(columns=[name for name in ("setting", "note") if not readable[name].any()])
+
+
+def _quality(row: pd.Series) -> str:
+    spread = "" if math.isnan(row["quality_std"]) else f" ± {row['quality_std']:.3f}"
+    return f"{row['metric']} {row['quality_mean']:.3f}{spread}"
+
+
+def _energy(row: pd.Series) -> str:
+    if row["energy_source"] == "unavailable":
+        return "unavailable"
+    return f"{_si(row['energy_j'], 'J')} ({row['energy_source']})"
+
+
+def _note(row: pd.Series) -> str:
+    collapsed = row["collapsed_layers"]
+    return f"{collapsed:g} layer(s) collapsed" if collapsed > 0 else ""
+
+
+def _si(value: float, unit: str) -> str:
+    """Return a value with an SI prefix and three significant digits; an absent one says so."""
+    if math.isnan(value):
+        return "unavailable"
+    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ")):
+        if abs(value) >= factor:
+            return f"{value / factor:.3g} {prefix}{unit}"
+    return f"{value:.3g} {unit}"

@@ -1,0 +1,90 @@
+"""From rows to a table: a line for each method and sparsity, over seeds."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from gnncompress.measurements import PRIMARY_METRIC
+
+LABELS = ["dataset", "task", "model", "method", "scheme", "sparsity", "finetuned"]
+# Column of the table <- (phase, metric); quality and energy are treated on their own below.
+_FIGURES = {
+    "achieved_sparsity": ("compress", "sparsity"),
+    "collapsed_layers": ("compress", "collapsed_layers"),
+    "size_bytes": ("checkpoint", "checkpoint_size"),
+    "size_ratio": ("checkpoint", "size_ratio"),
+    "latency_s": ("inference", "latency_median"),
+    "cpu_percent": ("inference", "cpu"),
+    "memory_bytes": ("inference", "memory_peak"),
+}
+_BASE = "none"
+_OF_METHOD = ("method", "scheme", "sparsity", "finetune")
+
+
+def summarize(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return one row for each data set, model, method, scheme, sparsity, fine-tuning and setting.
+
+    Quality is the mean over seeds, with its sample standard deviation (divisor n - 1, empty for one seed), beside
+    the mean of the majority baseline; every other figure is a mean. Energy is averaged within one source only: a
+    group with several sources has a row for each. Runs whose specs differ in more than the seed are never averaged:
+    the column ``setting`` then says what differs.
+    """
+    whole = rows[rows["layer"] == ""]
+    groups = whole.groupby([*LABELS, "setting"], sort=True, dropna=False)
+    table = pd.DataFrame([line for labels, group in groups for line in _lines(labels, group)])
+    table["setting"] = _differences(table)
+    # Base models first, then method by method, levels ascending.
+    order = table.assign(base=table["method"] != _BASE)
+    keys = ["dataset", "task", "model", "base", "method", "scheme", "finetuned", "sparsity", "setting"]
+    return table.loc[order.sort_values(keys, kind="stable").index].reset_index(drop=True)
+
+
+def _lines(labels: tuple[Any, ...], group: pd.DataFrame) -> list[dict[str, Any]]:
+    line: dict[str, Any] = dict(zip([*LABELS, "setting"], labels, strict=True))
+    metric = PRIMARY_METRIC.get(line["task"], "accuracy")
+    quality = _values(group, "evaluate", metric)
+    line |= {
+        "seeds": group["seed"].nunique(),
+        "metric": metric,
+        "quality_mean": quality.mean(),
+        "quality_std": quality.std(ddof=1),
+        "majority_mean": _values(group, "evaluate", f"majority_{metric}").mean(),
+    }
+    line |= {column: _values(group, *where).mean() for column, where in _FIGURES.items()}
+    energy = group[(group["phase"] == "inference") & (group["metric"] == "energy")]
+    return [
+        line | {"energy_j": part["value"].mean(), "energy_source": source} for source, part in energy.groupby("source")
+    ] or [line | {"energy_j": float("nan"), "energy_source": "unavailable"}]
+
+
+def _values(group: pd.DataFrame, phase: str, metric: str) -> pd.Series:
+    return group.loc[(group["phase"] == phase) & (group["metric"] == metric), "value"]
+
+
+def _differences(table: pd.DataFrame) -> pd.Series:
+    """Say for each row in what its setting differs from the others that a reader would compare it with.
+
+    What a method brings itself differs from method to method; it is compared among rows with the same labels, all
+    else among the rows of a data set and model.
+    """
+    settings = {row: _flat(json.loads(text)) if text else {} for row, text in table["setting"].items()}
+    differing: dict[Any, set[str]] = {row: set() for row in settings}
+    for labels, of_method in ((["dataset", "task", "model"], False), (LABELS, True)):
+        for rows in table.groupby(labels, sort=False).groups.values():
+            keys = {key for row in rows for key in settings[row] if key.startswith(_OF_METHOD) == of_method}
+            keys = {key for key in keys if len({str(settings[row].get(key)) for row in rows}) > 1}
+            for row in rows:
+                differing[row] |= keys
+    said = {row: ", ".join(f"{key}={settings[row].get(key)}" for key in sorted(differing[row])) for row in settings}
+    return pd.Series(said).reindex(table.index)
+
+
+def _flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in nested.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) else {prefix + key: value}
+    return flat

@@ -1,0 +1,1 @@
+"""Tasks: what is predicted, how it is scored, and the one loop that trains for it."""
