@@ -15,6 +15,8 @@ from gnncompress.cli import checkpoint, listing, prune, report, train
 from gnncompress.cli.console import errors
 from gnncompress.errors import GnncompressError
 
+_INTERRUPTED = 130
+
 app = typer.Typer(
     name="gnncompress",
     no_args_is_help=True,
@@ -66,12 +68,14 @@ def _run(arguments: list[str]) -> int:
             raise
         return _say(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):
-        return _say("interrupted; finished runs are kept, the same command goes on from there", 130)
+        code = _INTERRUPTED
     except typer.TyperException as error:
         return _say(error.format_message(), error.exit_code)
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left; say nothing more
         return 1
+    if code == _INTERRUPTED:  # Typer turns Ctrl-C into this code and says nothing
+        return _say("interrupted; finished runs are kept, the same command goes on from there", code)
     return code if isinstance(code, int) else 0
 
 

@@ -21,8 +21,6 @@ def report(
     debug: options.Debug = False,
 ) -> None:
     """Print a table of finished runs: a row a method and sparsity, quality as mean ± std over seeds."""
-    from rich.console import Console
-
     from gnncompress.cli.console import output
     from gnncompress.errors import UsageError
     from gnncompress.files import write_text
@@ -37,12 +35,7 @@ def report(
     if style == "table" and target is None:
         output.print(rich_table(summary))
         return
-    if style == "table":
-        console = Console(record=True, width=200, quiet=True)
-        console.print(rich_table(summary))
-        text = console.export_text()
-    else:
-        text = render(summary, style)
+    text = render(summary, style)
     if target is None:
         typer.echo(text, nl=False)
         return

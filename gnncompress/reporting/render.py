@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Callable
 
 import pandas as pd
+from rich.console import Console
 from rich.table import Table
 from tabulate import tabulate
 
 FORMATS = ("table", "markdown", "csv", "latex", "json")
+_WIDE = 250
+_TEXT = {"dataset", "model", "method", "fine-tuned", "setting", "quality", "note"}
 
 
 def render(summary: pd.DataFrame, style: str) -> str:
-    """Return ``summary`` in the style markdown, csv, latex or json."""
+    """Return ``summary`` as text in one of the ``FORMATS``."""
+    if style == "table":
+        console = Console(file=io.StringIO(), width=_WIDE)
+        with console.capture() as captured:
+            console.print(rich_table(summary))
+        return captured.get()
     if style == "csv":
         return summary.to_csv(index=False, lineterminator="\n")
     if style == "json":
-        return json.dumps(json.loads(summary.to_json(orient="records")), indent=1) + "\n"
+        records = summary.astype(object).where(summary.notna(), None).to_dict(orient="records")
+        return json.dumps(records, indent=1) + "\n"
     readable = for_people(summary)
-    style = {"markdown": "github", "latex": "latex_booktabs"}[style]
-    return (
-        tabulate(
-            readable.to_numpy().tolist(),
-            headers=list(readable.columns),
-            tablefmt=style,
-            disable_numparse=True,
-        )
-        + "\n"
-    )
+    form = {"markdown": "github", "latex": "latex_booktabs"}[style]
+    cells = readable.to_numpy().tolist()
+    return tabulate(cells, headers=list(readable.columns), tablefmt=form, disable_numparse=True) + "\n"
 
 
 def rich_table(summary: pd.DataFrame) -> Table:
@@ -37,18 +40,7 @@ def rich_table(summary: pd.DataFrame) -> Table:
     readable = for_people(summary)
     table = Table(header_style="bold", pad_edge=False)
     for column in readable.columns:
-        right = column in {
-            "sparsity",
-            "seeds",
-            "majority",
-            "size",
-            "ratio",
-            "latency",
-            "energy",
-            "CPU",
-            "memory",
-        }
-        table.add_column(column, justify="right" if right else "left")
+        table.add_column(column, justify="left" if column in _TEXT else "right")
     for line in readable.itertuples(index=False):
         table.add_row(*line)
     return table
@@ -65,12 +57,12 @@ def for_people(summary: pd.DataFrame) -> pd.DataFrame:
         "setting": lambda row: row["setting"],
         "seeds": lambda row: str(row["seeds"]),
         "quality": _quality,
-        "majority": lambda row: f"{row['majority_mean']:.3f}",
+        "majority": lambda row: _known(row["majority_mean"], ".3f"),
         "size": lambda row: _si(row["size_bytes"], "B"),
-        "ratio": lambda row: f"{row['size_ratio']:.2f}x",
+        "ratio": lambda row: _known(row["size_ratio"], ".2f", "x"),
         "latency": lambda row: _si(row["latency_s"], "s"),
         "energy": _energy,
-        "CPU": lambda row: f"{row['cpu_percent']:.0f}%",
+        "CPU": lambda row: _known(row["cpu_percent"], ".0f", "%"),
         "memory": lambda row: _si(row["memory_bytes"], "B"),
         "note": _note,
     }
@@ -81,7 +73,7 @@ def for_people(summary: pd.DataFrame) -> pd.DataFrame:
 
 def _quality(row: pd.Series) -> str:
     spread = "" if math.isnan(row["quality_std"]) else f" ± {row['quality_std']:.3f}"
-    return f"{row['metric']} {row['quality_mean']:.3f}{spread}"
+    return f"{row['metric']} {_known(row['quality_mean'], '.3f')}{spread}"
 
 
 def _energy(row: pd.Series) -> str:
@@ -93,6 +85,11 @@ def _energy(row: pd.Series) -> str:
 def _note(row: pd.Series) -> str:
     collapsed = row["collapsed_layers"]
     return f"{collapsed:g} layer(s) collapsed" if collapsed > 0 else ""
+
+
+def _known(value: float, form: str, unit: str = "") -> str:
+    """Return a value in the form asked for; an absent one says so."""
+    return "unavailable" if math.isnan(value) else f"{value:{form}}{unit}"
 
 
 def _si(value: float, unit: str) -> str:

@@ -1,0 +1,255 @@
+"""The command line end to end, as a user types it, on real data."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+import gnncompress
+from gnncompress.checkpoints import load_checkpoint, same_bits
+from tests.conftest import Result, one_line
+
+Cli = Callable[..., Result]
+QUICK = ["--epochs", "20", "--finetune-epochs", "5"]
+
+
+def test_prune_prints_the_base_model_and_the_pruned_one(cli: Cli, runs: Path) -> None:
+    result = cli("prune", "--method", "global", "--sparsity", "0.5", *QUICK, "-o", runs)
+    assert result.code == 0, result.err
+    lines = [line for line in result.out.splitlines() if "digits" in line]
+    assert len(lines) == 2
+    assert "none" in lines[0]
+    assert "global" in lines[1]
+    assert "accuracy 0." in lines[1]
+    assert "unavailable" in lines[1] or "J" in lines[1]
+
+
+def test_json_is_one_object(cli: Cli, runs: Path) -> None:
+    result = cli("prune", "-s", "0,0.5", "--seeds", 2, *QUICK, "-o", runs, "--json")
+    assert result.code == 0, result.err
+    assert set(result.json) == {"runs"}
+    found = result.json["runs"]
+    assert [(run["spec"]["seed"], run["spec"]["sparsity"]) for run in found] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
+    for run in found:
+        assert set(run) == {"run_id", "spec", "metrics"}
+        assert (runs / run["run_id"] / "results.csv").is_file()
+        metrics = run["metrics"]
+        assert metrics["compress.sparsity"] == run["spec"]["sparsity"]
+        assert metrics["evaluate.accuracy"] > metrics["evaluate.majority_accuracy"]
+        assert metrics["checkpoint.size_ratio"] == pytest.approx(
+            metrics["checkpoint.dense_size"] / metrics["checkpoint.checkpoint_size"]
+        )
+        assert "inference.energy" in metrics
+
+
+def test_train(cli: Cli, runs: Path) -> None:
+    result = cli("train", "--seed", 1, "--epochs", 20, "-o", runs, "--json", "--quiet")
+    assert result.code == 0, result.err
+    (run,) = result.json["runs"]
+    assert (run["spec"]["method"], run["spec"]["seed"]) == ("none", 1)
+    assert run["metrics"]["train.epochs"] == 20
+
+
+def test_no_finetune(cli: Cli, runs: Path) -> None:
+    result = cli("prune", "-s", "0.5", "--no-finetune", "--epochs", 20, "-o", runs, "--json")
+    (run,) = result.json["runs"]
+    assert run["spec"]["finetune"] is None
+    assert not [name for name in run["metrics"] if name.startswith("finetune.")]
+
+
+def test_energy_by_estimate_says_so(cli: Cli, tmp_path: Path) -> None:
+    result = cli("train", "--epochs", 2, "--energy", "codecarbon", "-o", tmp_path, "--quiet")
+    assert result.code == 0, result.err
+    assert "(estimated)" in result.out or "(rapl)" in result.out
+
+
+def test_collapse_is_a_warning(cli: Cli, tmp_path: Path) -> None:
+    result = cli("prune", "-s", "0.9995", "--no-finetune", "--epochs", 2, "-o", tmp_path, "--json")
+    assert result.code == 0, result.err
+    assert "layer collapse" in result.err
+    assert result.json["runs"][0]["metrics"]["compress.collapsed_layers"] >= 1
+
+
+def test_cora_with_spline(cli: Cli, data_root: Path, tmp_path: Path) -> None:
+    arguments = ["-d", "cora", "-m", "spline", "-s", "0.9", "--epochs", 30, "--finetune-epochs", 10]
+    result = cli("prune", *arguments, "-o", tmp_path, "--data-root", data_root, "--json")
+    assert result.code == 0, result.err
+    (run,) = result.json["runs"]
+    metrics = run["metrics"]
+    assert metrics["compress.parameters"] == 69_143
+    assert metrics["compress.sparsity"] == pytest.approx(0.9, abs=1 / 69_120)
+    assert metrics["checkpoint.size_ratio"] > 8.98
+    assert metrics["evaluate.accuracy"] > 2 * metrics["evaluate.majority_accuracy"]
+
+
+def test_report_formats(cli: Cli, runs: Path, tmp_path: Path) -> None:
+    table = cli("report", runs)
+    assert table.code == 0, table.err
+    assert "accuracy 0." in table.out
+    assert "±" in table.out
+    records = json.loads(cli("report", runs, "--format", "json").out)
+    assert {record["method"] for record in records} == {"none", "global", "fine-grained"}
+    assert cli("report", runs, "--format", "csv").out.startswith("dataset,task,model,method")
+    assert cli("report", runs, "--format", "markdown").out.startswith("| dataset")
+    assert "\\begin{tabular}" in cli("report", runs, "--format", "latex").out
+    for style in ("table", "csv"):
+        target = tmp_path / style
+        result = cli("report", runs, "--format", style, "--output", target)
+        assert (result.code, result.out) == (0, "")
+        assert "digits" in target.read_text()
+        assert "\x1b" not in target.read_text()
+
+
+def test_listings(cli: Cli) -> None:
+    assert "10,556" in cli("datasets").out
+    models = cli("models").out
+    assert "69,143 on cora" in models
+    assert "ICLR 2017" in models
+    assert "fine-grained" in cli("methods").out
+    assert cli("--version").out == f"gnncompress {gnncompress.__version__}\n"
+    assert "gnncompress prune -d cora" in cli("--help").out
+    for command in ("train", "prune", "report", "checkpoint", "datasets", "models", "methods"):
+        assert cli(command, "--help").code == 0
+
+
+def test_checkpoint_there_and_back(cli: Cli, tmp_path: Path) -> None:
+    state = {"w": torch.randn(30, 30) * (torch.rand(30, 30) < 0.3), "steps": torch.tensor(7)}
+    torch.save(state, tmp_path / "model.pt")
+    packed, back = tmp_path / "packed.safetensors", tmp_path / "back.pt"
+    result = cli("checkpoint", "pack", tmp_path / "model.pt", packed)
+    assert result.code == 0, result.err
+    assert f"{packed.stat().st_size:,} bytes" in result.out
+    assert same_bits(load_checkpoint(packed), state)
+    assert cli("checkpoint", "unpack", packed, back).code == 0
+    assert same_bits(torch.load(back, weights_only=True), state)
+    shown = cli("checkpoint", "inspect", packed)
+    assert "30 x 30" in shown.out
+    assert "scalar" in shown.out
+    assert cli("checkpoint", "inspect", packed, "--json").json["version"] == 1
+    one_line(refused := cli("checkpoint", "unpack", packed, back), "back.pt: is there already", "--force")
+    assert refused.code == 2
+    assert cli("checkpoint", "unpack", packed, back, "--force").code == 0
+
+
+def test_checkpoint_of_a_run_unpacks(cli: Cli, runs: Path, tmp_path: Path) -> None:
+    for index, packed in enumerate(sorted(runs.glob("*/model.safetensors"))):
+        assert cli("checkpoint", "unpack", packed, tmp_path / f"{index}.safetensors").code == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "parts"),
+    [
+        (["prune", "-d", "coraa"], 2, ["unknown dataset 'coraa'", "did you mean cora?"]),
+        (["prune", "-m", "gnc"], 2, ["unknown model 'gnc'", "did you mean gcn?"]),
+        (["prune", "--method", "globall"], 2, ["unknown method 'globall'", "did you mean global?"]),
+        (["prune", "-s", "1.0"], 2, ["--sparsity 1.0", "must be at least 0 and below 1"]),
+        (["prune", "-s", "half"], 2, ["--sparsity half", "is not a level"]),
+        (["prune", "--seeds", "0"], 2, ["--seeds"]),
+        (["prune", "--epochs", "x"], 2, ["--epochs"]),
+        (["prune", "--device", "tpu"], 2, ["--device tpu"]),
+        (["prune", "--energy", "sun"], 2, ["unknown energy source 'sun'"]),
+        (["prune", "--sparsty", "1"], 2, ["--sparsty", "--sparsity"]),
+        (["prun"], 2, ["'prun'", "'prune'"]),
+        (["report", "nowhere"], 1, ["nowhere: no such folder"]),
+        (["report", "--format", "pdf"], 2, ["unknown format 'pdf'"]),
+        (["checkpoint", "inspect", "nowhere"], 1, ["nowhere: no such file"]),
+        (["checkpoint", "pack", "nowhere", "out"], 1, ["nowhere: no such file"]),
+        (["checkpoint", "unpack"], 2, ["INPUT"]),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    cli: Cli, arguments: list[str], code: int, parts: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = cli(*arguments)
+    assert result.code == code
+    assert result.out == ""
+    one_line(result, *parts)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()], "nothing half-written"
+
+
+def test_output_that_cannot_be_written(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    result = cli("prune", "-o", tmp_path / "file" / "runs")
+    assert result.code == 2
+    one_line(result, "--output", "cannot be written")
+
+
+def test_report_of_bad_results(cli: Cli, runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    result = cli("report", tmp_path / "empty")
+    assert result.code == 1
+    one_line(result, "empty: no finished runs")
+    run = next(path.parent for path in runs.glob("*/results.csv"))
+    shutil.copytree(run, tmp_path / "copies" / run.name)
+    file = tmp_path / "copies" / run.name / "results.csv"
+    file.write_text(file.read_text().replace(",source", ""))
+    result = cli("report", tmp_path / "copies")
+    assert result.code == 1
+    one_line(result, str(file), "column source missing")
+
+
+def test_damaged_checkpoint(cli: Cli, tmp_path: Path) -> None:
+    gnncompress.save_checkpoint({"w": torch.randn(9, 9)}, tmp_path / "x")
+    content = bytearray((tmp_path / "x").read_bytes())
+    content[-20] ^= 1
+    (tmp_path / "x").write_bytes(content)
+    for command in (["inspect", tmp_path / "x"], ["unpack", tmp_path / "x", tmp_path / "y.pt"]):
+        result = cli("checkpoint", *command)
+        assert result.code == 1
+        one_line(result, str(tmp_path / "x"), "tensor 'w' is damaged")
+    assert not (tmp_path / "y.pt").exists()
+
+
+def test_missing_and_cut_data(cli: Cli, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GNNCOMPRESS_DATA", raising=False)
+    monkeypatch.setenv("GNNCOMPRESS_CACHE", str(tmp_path / "cache"))
+    raw = tmp_path / "data" / "Planetoid" / "Cora" / "raw"
+    shutil.copytree(data_root / "Planetoid" / "Cora" / "raw", raw)
+    os.chmod(raw / "ind.cora.graph", 0o644)
+    (raw / "ind.cora.graph").write_bytes((raw / "ind.cora.graph").read_bytes()[:-100])
+    result = cli("train", "-d", "cora", "-o", tmp_path / "runs", "--data-root", tmp_path / "data")
+    assert result.code == 1
+    one_line(result, "ind.cora.graph: damaged or cut short")
+
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network")
+
+    monkeypatch.setattr("gnncompress.datasets.planetoid.Planetoid", offline)
+    result = cli("train", "-d", "cora", "-o", tmp_path / "runs")
+    assert result.code == 1
+    one_line(result, "ind.cora.x", str(tmp_path / "cache"), "-d digits")
+    assert not list((tmp_path / "runs").glob("*/results.csv"))
+
+
+def test_failed_run_exits_1_and_keeps_the_others(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from gnncompress.experiments import run as run_module
+
+    genuine = run_module.train
+
+    def diverging(model: torch.nn.Module, task: object, recipe: object, seed: int, *rest: object) -> object:
+        if seed == 1:
+            with torch.no_grad():
+                next(model.parameters()).fill_(float("nan"))
+        return genuine(model, task, recipe, seed, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(run_module, "train", diverging)
+    result = cli("train", "--seeds", 2, "--epochs", 2, "-o", tmp_path, "--json")
+    assert result.code == 1
+    assert [run["spec"]["seed"] for run in result.json["runs"]] == [0]
+    assert "the loss is nan at epoch 1 (seed 1)" in result.json["failed"][0]["error"]
+    assert "failed: digits gcn train seed 1" in result.err
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    from gnncompress.cli import main
+    from gnncompress.errors import UsageError
+
+    with pytest.raises(UsageError):
+        main(["prune", "-d", "coraa", "--debug", "-o", str(tmp_path)])

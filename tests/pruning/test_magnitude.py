@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import gnncompress
+from gnncompress.errors import PruningError, UsageError
+from gnncompress.experiments.methods import METHODS
+from gnncompress.measurements import Measurement
+from gnncompress.pruning.api import METHODS as API_METHODS
+from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning
+
+
+def network(seed: int = 0, sizes: tuple[int, ...] = (7, 5, 3)) -> nn.Sequential:
+    torch.manual_seed(seed)
+    return nn.Sequential(*(nn.Linear(a, b) for a, b in itertools.pairwise(sizes)))
+
+
+def by_hand() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Linear(2, 2, bias=False))
+    with torch.no_grad():
+        model[0].weight.copy_(torch.tensor([[1.0, -2.0], [3.0, -4.0]]))
+        model[1].weight.copy_(torch.tensor([[0.1, -0.2], [5.0, -0.4]]))
+    return model
+
+
+def test_global_by_hand() -> None:
+    model = GlobalPruning(0.5).apply(by_hand()).model
+    assert model[0].weight.tolist() == [[0, -2], [3, -4]]
+    assert model[1].weight.tolist() == [[0, 0], [5, 0]]
+
+
+def test_fine_grained_by_hand() -> None:
+    model = FineGrainedPruning(0.5).apply(by_hand()).model
+    assert model[0].weight.tolist() == [[0, 0], [3, -4]]
+    assert model[1].weight.tolist() == [[0, 0], [5, pytest.approx(-0.4)]]
+
+
+@given(
+    sparsity=st.floats(0, 1, exclude_max=True),
+    sizes=st.lists(st.integers(1, 9), min_size=2, max_size=4),
+    tied=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_masks_match_a_slow_numpy_version(sparsity: float, sizes: list[int], tied: bool, seed: int) -> None:
+    model = network(seed, tuple(sizes))
+    if tied:
+        with torch.no_grad():
+            for layer in model:
+                layer.weight.copy_((layer.weight * 3).round())
+    weights = {f"{index}.weight": np.abs(layer.weight.detach().numpy()) for index, layer in enumerate(model)}
+
+    def slow(values: np.ndarray) -> np.ndarray:
+        keep = np.ones(values.size, bool)
+        keep[np.argsort(values.ravel(), kind="stable")[: round(sparsity * values.size)]] = False
+        return keep
+
+    for name, values in weights.items():
+        assert FineGrainedPruning(sparsity).masks(model)[name].flatten().tolist() == slow(values).tolist()
+    everything = slow(np.concatenate([values.ravel() for values in weights.values()]))
+    masks = GlobalPruning(sparsity).masks(model)
+    assert torch.cat([masks[name].flatten() for name in weights]).tolist() == everything.tolist()
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+def test_dtypes(dtype: torch.dtype) -> None:
+    result = gnncompress.prune(network().to(dtype), sparsity=0.5)
+    assert result.sparsity == 0.5
+    assert result.model[0].weight.dtype == dtype
+
+
+def test_rising_sparsity_keeps_what_was_pruned() -> None:
+    model = network()
+    first = gnncompress.prune(model, sparsity=0.3)
+    zeros = {name: ~mask for name, mask in first.masks.items()}
+    with torch.no_grad():  # what lies behind a mask may grow; it must not count
+        for layer in model:
+            layer.parametrizations.weight.original.add_(100)
+    second = gnncompress.prune(model, sparsity=0.8)
+    assert second.sparsity == pytest.approx(0.8)
+    for name, was_zero in zeros.items():
+        assert not (second.masks[name] & was_zero).any()
+
+
+def test_apply_fine_tunes_under_the_masks_and_reports() -> None:
+    def finetune(model: nn.Module) -> list[Measurement]:
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(7)
+        return [Measurement("finetune", "epochs", 3, "epochs")]
+
+    result = GlobalPruning(0.5).apply(by_hand(), finetune)
+    assert result.model[1].weight.tolist() == [[0, 0], [7, 0]]
+    rows = {(row.phase, row.metric, row.layer): row.value for row in result.measurements}
+    assert rows["finetune", "epochs", ""] == 3
+    assert rows["compress", "sparsity", ""] == 0.5
+    assert rows["compress", "sparsity", "1.weight"] == 0.75
+    assert rows["compress", "duration", ""] > 0
+    assert result.warnings == []
+
+
+def test_collapsed_layer_is_a_warning_and_a_row() -> None:
+    model = by_hand()
+    with torch.no_grad():
+        model[1].weight.mul_(1e-3)
+    result = GlobalPruning(0.5).apply(model)
+    assert result.warnings == ["every weight of 1.weight is zero (layer collapse)"]
+    assert {row.metric: row.value for row in result.measurements}["collapsed_layers"] == 1
+
+
+def test_result_of_the_library() -> None:
+    result = gnncompress.prune(by_hand(), method="fine-grained", sparsity=0.25)
+    assert result.layers == {"0.weight": 0.25, "1.weight": 0.25}
+    assert result.sparsity == 0.25
+
+
+def test_bad_input() -> None:
+    for sparsity in (1.0, -0.1, float("nan")):
+        with pytest.raises(UsageError, match="must be at least 0 and below 1"):
+            gnncompress.prune(network(), sparsity=sparsity)
+    with pytest.raises(UsageError, match=r"unknown pruning method 'globl'; did you mean global\?"):
+        gnncompress.prune(network(), method="globl")
+    with pytest.raises(PruningError, match="ReLU has nothing to prune"):
+        gnncompress.prune(nn.ReLU())
+    model = network()
+    with torch.no_grad():
+        model[1].weight[0, 0] = float("nan")
+    with pytest.raises(PruningError, match=r"layer 1\.weight: some weights are NaN"):
+        gnncompress.prune(model)
+
+
+def test_every_method_has_a_citation_and_is_in_the_library() -> None:
+    for entry in METHODS:
+        assert entry.citation
+        assert entry.load() is API_METHODS[entry.name]

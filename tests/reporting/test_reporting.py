@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import io
+import json
+import math
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gnncompress.errors import ResultsError
+from gnncompress.experiments.resolve import resolve
+from gnncompress.experiments.rows import to_csv
+from gnncompress.experiments.spec import RunSpec
+from gnncompress.measurements import Measurement
+from gnncompress.reporting import read_results, summarize
+from gnncompress.reporting.render import for_people, render, rich_table
+
+
+def write(folder: Path, spec: RunSpec, accuracy: float, energy: Measurement | None = None) -> None:
+    rows = [
+        Measurement("evaluate", "accuracy", accuracy, "fraction"),
+        Measurement("evaluate", "majority_accuracy", 0.25, "fraction"),
+        Measurement("compress", "sparsity", spec.sparsity, "fraction", "computed"),
+        Measurement("compress", "sparsity", 1.0, "fraction", "computed", "conv1.weight"),
+        Measurement("compress", "collapsed_layers", 1 if spec.sparsity > 0.8 else 0, "layers", "computed"),
+        Measurement("checkpoint", "checkpoint_size", 2500, "bytes"),
+        Measurement("checkpoint", "size_ratio", 4.0, "ratio", "computed"),
+        Measurement("inference", "latency_median", 0.0015, "s"),
+        energy or Measurement("inference", "energy", None, "J", "unavailable"),
+    ]
+    run = folder / spec.run_id
+    run.mkdir()
+    (run / "results.csv").write_text(to_csv(spec, rows))
+    (run / "spec.json").write_text(json.dumps(spec.model_dump(mode="json")))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for seed, accuracy in enumerate((0.5, 0.6, 0.7)):
+        write(tmp_path, resolve("cora", "spline", seed=seed), accuracy + 0.1)
+        write(tmp_path, resolve("cora", "spline", "global", 0.9, seed), accuracy)
+    return tmp_path
+
+
+def test_mean_and_deviation_by_hand(folder: Path) -> None:
+    table = summarize(read_results(folder))
+    assert list(table["method"]) == ["none", "global"]
+    row = table.iloc[1]
+    assert (row["seeds"], row["metric"], row["sparsity"], bool(row["finetuned"])) == (3, "accuracy", 0.9, True)
+    assert row["quality_mean"] == pytest.approx(0.6)
+    assert row["quality_std"] == pytest.approx(0.1)  # divisor n - 1
+    assert row["majority_mean"] == 0.25
+    assert (row["size_bytes"], row["size_ratio"], row["latency_s"]) == (2500, 4, pytest.approx(0.0015))
+    assert row["achieved_sparsity"] == pytest.approx(0.9)
+    assert math.isnan(row["energy_j"])
+    assert row["energy_source"] == "unavailable"
+    assert math.isnan(row["memory_bytes"]), "what no row says is not a number, never 0"
+    assert set(table["setting"]) == {""}
+
+
+def test_runs_of_other_recipes_are_never_averaged(folder: Path) -> None:
+    write(folder, resolve("cora", "spline", "global", 0.9, 0, epochs=7), 0.1)
+    write(folder, resolve("cora", "spline", "global", 0.9, 0, finetune_epochs=3), 0.2)
+    table = summarize(read_results(folder))
+    assert len(table) == 4
+    rows = dict(zip(table["setting"], table["quality_mean"], strict=True))
+    assert rows["finetune.epochs=100, recipe.epochs=7"] == pytest.approx(0.1)
+    assert rows["finetune.epochs=3, recipe.epochs=200"] == pytest.approx(0.2)
+    assert rows["finetune.epochs=100, recipe.epochs=200"] == pytest.approx(0.6)
+    assert rows["recipe.epochs=200"] == pytest.approx(0.7), "the base model says which recipe it is of"
+
+
+def test_measured_energy_is_never_averaged_with_an_estimate(tmp_path: Path) -> None:
+    for seed, source in enumerate(("pyrapl", "pyrapl", "estimated", "unavailable")):
+        value = None if source == "unavailable" else 1.0 + seed
+        spec = resolve("digits", seed=seed)
+        write(tmp_path, spec, 0.5, Measurement("inference", "energy", value, "J", source))  # type: ignore[arg-type]
+    table = summarize(read_results(tmp_path)).set_index("energy_source")
+    assert table.loc["pyrapl", "energy_j"] == 1.5
+    assert table.loc["estimated", "energy_j"] == 3.0
+    assert math.isnan(table.loc["unavailable", "energy_j"])
+
+
+def test_levels_ascend_after_the_base_model(tmp_path: Path) -> None:
+    for method in ("global", "fine-grained"):
+        for level in (0.9, 0.1, 0.5):
+            write(tmp_path, resolve("digits", "gcn", method, level), 0.5)
+    write(tmp_path, resolve("digits", "gcn"), 0.5)
+    table = summarize(read_results(tmp_path))
+    assert list(zip(table["method"], table["sparsity"], strict=True)) == [
+        ("none", 0.0),
+        ("fine-grained", 0.1),
+        ("fine-grained", 0.5),
+        ("fine-grained", 0.9),
+        ("global", 0.1),
+        ("global", 0.5),
+        ("global", 0.9),
+    ]
+
+
+def test_every_format(folder: Path) -> None:
+    table = summarize(read_results(folder))
+    people = for_people(table)
+    assert people.loc[1].to_dict() == {
+        "dataset": "cora",
+        "model": "spline",
+        "method": "global",
+        "sparsity": "0.9",
+        "fine-tuned": "yes",
+        "seeds": "3",
+        "quality": "accuracy 0.600 ± 0.100",
+        "majority": "0.250",
+        "size": "2.5 kB",
+        "ratio": "4.00x",
+        "latency": "1.5 ms",
+        "energy": "unavailable",
+        "CPU": "unavailable",
+        "memory": "unavailable",
+        "note": "1 layer(s) collapsed",
+    }
+    markdown = render(table, "markdown").splitlines()
+    assert markdown[0].startswith("| dataset")
+    assert set(markdown[1]) == {"|", "-"}
+    assert len(markdown) == 4
+    assert "accuracy 0.600 ± 0.100" in markdown[3]
+    assert "\\toprule" in render(table, "latex")
+    csv = pd.read_csv(io.StringIO(render(table, "csv")))
+    assert list(csv.columns) == list(table.columns)
+    assert csv["quality_mean"].tolist() == table["quality_mean"].tolist()
+    records = json.loads(render(table, "json"))
+    assert records[1]["quality_std"] == pytest.approx(0.1)
+    assert records[1]["energy_j"] is None
+    assert rich_table(table).row_count == 2
+
+
+def test_one_seed_has_no_deviation(tmp_path: Path) -> None:
+    write(tmp_path, resolve("digits"), 0.5)
+    table = summarize(read_results(tmp_path))
+    assert math.isnan(table["quality_std"][0])
+    assert for_people(table)["quality"][0] == "accuracy 0.500"
+
+
+def test_one_run_or_one_file_may_be_named(folder: Path) -> None:
+    run = folder / resolve("cora", "spline").run_id
+    assert read_results(run).equals(read_results(run / "results.csv"))
+    assert set(read_results(folder, only={run.name})["run_id"]) == {run.name}
+
+
+def test_unfinished_and_hidden_folders_are_no_runs(folder: Path) -> None:
+    for name in (".staging", "failed"):
+        (folder / name).mkdir()
+    (folder / ".staging" / "results.csv").write_text("half")
+    (folder / "failed" / "error.json").write_text("{}")
+    assert read_results(folder)["run_id"].nunique() == 6
+
+
+def test_bad_results_are_named(folder: Path) -> None:
+    file = folder / resolve("cora", "spline").run_id / "results.csv"
+    good = file.read_text()
+    cases = {
+        good.replace(",metric,value,", ",metric,"): "column value missing",
+        good.replace("phase,layer,", "").split("\n")[0]: "columns phase, layer missing",
+        good.replace("0.6", "much"): "cannot be read as results",
+        "": "cannot be read as results",
+        "\x00\xff": "results.csv",
+    }
+    for text, message in cases.items():
+        file.write_text(text)
+        with pytest.raises(ResultsError, match=message) as caught:
+            read_results(folder)
+        assert str(file) in str(caught.value)
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ResultsError, match="no such folder; run 'gnncompress prune' first"):
+        read_results(folder / "nowhere")
+    (folder / "empty").mkdir()
+    with pytest.raises(ResultsError, match="empty: no finished runs"):
+        read_results(folder / "empty")
