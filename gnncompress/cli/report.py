@@ -25,7 +25,7 @@ def report(
     from gnncompress.errors import UsageError
     from gnncompress.files import write_text
     from gnncompress.registry import unknown
-    from gnncompress.reporting.render import FORMATS, render, rich_table
+    from gnncompress.reporting.render import FORMATS, render, rich_tables
     from gnncompress.reporting.results import read_results
     from gnncompress.reporting.summary import summarize
 
@@ -33,7 +33,7 @@ def report(
         raise UsageError(unknown("format", style, FORMATS))
     summary = summarize(read_results(runs))
     if style == "table" and target is None:
-        output.print(rich_table(summary))
+        output.print(rich_tables(summary, output.width))
         return
     text = render(summary, style)
     if target is None:

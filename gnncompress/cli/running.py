@@ -28,8 +28,8 @@ class ProgressBar(Observer):
     def __init__(self, bar: Progress, debug: bool) -> None:
         self._bar = bar
         self._debug = debug
-        self._runs = bar.add_task("runs", total=None)
-        self._epochs = bar.add_task("", total=None, visible=False)
+        self._runs = bar.add_task("runs", total=None, score="")
+        self._epochs = bar.add_task("", total=None, visible=False, score="")
 
     def planned(self, runs: int) -> None:
         """Set the length of the bar of runs."""
@@ -102,11 +102,11 @@ def _payload(outcome: Outcome, store: Store) -> dict[str, object]:
 
 def _print_table(outcome: Outcome, store: Store) -> None:
     """Print the runs asked for, after the base models they were made from."""
-    from gnncompress.reporting.render import rich_table
+    from gnncompress.reporting.render import rich_tables
     from gnncompress.reporting.results import read_results
     from gnncompress.reporting.summary import summarize
 
     wanted = {spec.run_id for spec in outcome.finished}
     wanted |= {spec.base().run_id for spec in outcome.finished if spec.method != NO_METHOD}
-    output.print(rich_table(summarize(read_results(store.folder, only=wanted))))
+    output.print(rich_tables(summarize(read_results(store.folder, only=wanted)), output.width))
     errors.print(f"runs are in {escape(str(store.folder))}", highlight=False, soft_wrap=True)

@@ -8,13 +8,18 @@ import math
 from collections.abc import Callable
 
 import pandas as pd
-from rich.console import Console
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.measure import Measurement
 from rich.table import Table
 from tabulate import tabulate
 
 FORMATS = ("table", "markdown", "csv", "latex", "json")
 _WIDE = 250
-_TEXT = {"dataset", "model", "method", "fine-tuned", "setting", "quality", "note"}
+_TEXT = {"dataset", "model", "method", "tuned", "setting", "note"}
+_WRAPPED = {"setting", "note"}
+_ABOVE = ("dataset", "model", "setting", "seeds", "energy")
+_LEAST = ["memory", "CPU"]
 
 
 def render(summary: pd.DataFrame, style: str) -> str:
@@ -22,7 +27,7 @@ def render(summary: pd.DataFrame, style: str) -> str:
     if style == "table":
         console = Console(file=io.StringIO(), width=_WIDE)
         with console.capture() as captured:
-            console.print(rich_table(summary))
+            console.print(rich_tables(summary, _WIDE))
         return captured.get()
     if style == "csv":
         return summary.to_csv(index=False, lineterminator="\n")
@@ -35,28 +40,55 @@ def render(summary: pd.DataFrame, style: str) -> str:
     return tabulate(cells, headers=list(readable.columns), tablefmt=form, disable_numparse=True) + "\n"
 
 
-def rich_table(summary: pd.DataFrame) -> Table:
-    """Return ``summary`` as a table for the terminal."""
+def rich_tables(summary: pd.DataFrame, width: int) -> Group:
+    """Return ``summary`` for a terminal of ``width`` columns, one table for each data set and model.
+
+    What is the same in every row stands above its table. Where the rest is still too wide, the last figures are
+    left out and the caption says so.
+    """
+    parts = summary.groupby(["dataset", "task", "model"], sort=False)
+    return Group(*(_rich_table(part, width) for _, part in parts))
+
+
+def _rich_table(summary: pd.DataFrame, width: int) -> Table:
     readable = for_people(summary)
-    table = Table(header_style="bold", pad_edge=False)
-    for column in readable.columns:
-        table.add_column(column, justify="left" if column in _TEXT else "right")
-    for line in readable.itertuples(index=False):
+    same = [name for name in _ABOVE if name in readable and readable[name].nunique() == 1]
+    title = ", ".join(f"{name} {readable[name].iloc[0]}" for name in same)
+    console = Console(width=_WIDE)
+    for count in range(len(_LEAST) + 1):
+        table = _build(readable.drop(columns=same), title, _LEAST[:count])
+        if Measurement.get(console, console.options, table).maximum <= width:
+            break
+    return table
+
+
+def _build(readable: pd.DataFrame, title: str, left_out: list[str]) -> Table:
+    shown = readable.drop(columns=left_out)
+    table = Table(
+        box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=title, title_justify="left", title_style="bold"
+    )
+    if left_out:
+        table.caption = f"{' and '.join(left_out)} left out: widen the terminal, or use report --format csv"
+        table.caption_justify = "left"
+    for column in shown.columns:
+        table.add_column(column, justify="left" if column in _TEXT else "right", no_wrap=column not in _WRAPPED)
+    for line in shown.itertuples(index=False):
         table.add_row(*line)
     return table
 
 
 def for_people(summary: pd.DataFrame) -> pd.DataFrame:
     """Return ``summary`` with units and ± in the cells, columns that say nothing left out."""
+    metrics = summary["metric"].unique()
     columns: dict[str, Callable[[pd.Series], str]] = {
         "dataset": lambda row: row["dataset"],
         "model": lambda row: row["model"],
         "method": lambda row: row["method"] + (f" {row['scheme']}" if row["scheme"] else ""),
         "sparsity": lambda row: f"{row['sparsity']:g}",
-        "fine-tuned": lambda row: "yes" if row["finetuned"] else "no",
+        "tuned": lambda row: "yes" if row["finetuned"] else "no",
         "setting": lambda row: row["setting"],
         "seeds": lambda row: str(row["seeds"]),
-        "quality": _quality,
+        metrics[0] if len(metrics) == 1 else "quality": lambda row: _quality(row, named=len(metrics) > 1),
         "majority": lambda row: _known(row["majority_mean"], ".3f"),
         "size": lambda row: _si(row["size_bytes"], "B"),
         "ratio": lambda row: _known(row["size_ratio"], ".2f", "x"),
@@ -71,9 +103,10 @@ def for_people(summary: pd.DataFrame) -> pd.DataFrame:
     return readable.drop(columns=[name for name in ("setting", "note") if not readable[name].any()])
 
 
-def _quality(row: pd.Series) -> str:
+def _quality(row: pd.Series, named: bool) -> str:
+    name = f"{row['metric']} " if named else ""
     spread = "" if math.isnan(row["quality_std"]) else f" ± {row['quality_std']:.3f}"
-    return f"{row['metric']} {_known(row['quality_mean'], '.3f')}{spread}"
+    return f"{name}{_known(row['quality_mean'], '.3f')}{spread}"
 
 
 def _energy(row: pd.Series) -> str:
@@ -84,7 +117,7 @@ def _energy(row: pd.Series) -> str:
 
 def _note(row: pd.Series) -> str:
     collapsed = row["collapsed_layers"]
-    return f"{collapsed:g} layer(s) collapsed" if collapsed > 0 else ""
+    return f"{collapsed:g} collapsed" if collapsed > 0 else ""
 
 
 def _known(value: float, form: str, unit: str = "") -> str:

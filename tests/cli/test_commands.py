@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,12 +25,13 @@ QUICK = ["--epochs", "20", "--finetune-epochs", "5"]
 def test_prune_prints_the_base_model_and_the_pruned_one(cli: Cli, runs: Path) -> None:
     result = cli("prune", "--method", "global", "--sparsity", "0.5", *QUICK, "-o", runs)
     assert result.code == 0, result.err
-    lines = [line for line in result.out.splitlines() if "digits" in line]
-    assert len(lines) == 2
-    assert "none" in lines[0]
-    assert "global" in lines[1]
-    assert "accuracy 0." in lines[1]
-    assert "unavailable" in lines[1] or "J" in lines[1]
+    assert "dataset digits, model gcn, seeds 1" in result.out
+    assert "energy" in result.out
+    header, _, base, pruned = [line for line in result.out.splitlines() if line.strip()][1:5]
+    assert header.split()[:5] == ["method", "sparsity", "tuned", "accuracy", "majority"]
+    assert base.split()[:3] == ["none", "0", "no"]
+    assert pruned.split()[:3] == ["global", "0.5", "yes"]
+    assert float(pruned.split()[3]) > float(pruned.split()[4])
 
 
 def test_json_is_one_object(cli: Cli, runs: Path) -> None:
@@ -91,7 +95,7 @@ def test_cora_with_spline(cli: Cli, data_root: Path, tmp_path: Path) -> None:
 def test_report_formats(cli: Cli, runs: Path, tmp_path: Path) -> None:
     table = cli("report", runs)
     assert table.code == 0, table.err
-    assert "accuracy 0." in table.out
+    assert "seeds 2" in table.out
     assert "±" in table.out
     records = json.loads(cli("report", runs, "--format", "json").out)
     assert {record["method"] for record in records} == {"none", "global", "fine-grained"}
@@ -253,3 +257,26 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
 
     with pytest.raises(UsageError):
         main(["prune", "-d", "coraa", "--debug", "-o", str(tmp_path)])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a pseudo-terminal")
+def test_terminal_shows_progress_with_the_metric_on_it(tmp_path: Path) -> None:
+    import pty
+
+    master, slave = pty.openpty()
+    command = [sys.executable, "-m", "gnncompress", "prune", "-s", "0.9995", "--no-finetune", "--epochs", "40"]
+    process = subprocess.Popen(
+        [*command, "-o", str(tmp_path)],
+        stdout=slave,
+        stderr=slave,
+        env={**os.environ, "COLUMNS": "160", "TERM": "xterm"},
+    )
+    os.close(slave)
+    shown = b""
+    with contextlib.suppress(OSError):  # Linux reports the end of a pseudo-terminal as an error
+        while chunk := os.read(master, 65536):
+            shown += chunk
+    assert process.wait(timeout=60) == 0, shown.decode()
+    text = shown.decode()
+    for part in ("digits gcn train seed 0", "validation 0.", "loss ", "warning:", "layer collapse", "accuracy"):
+        assert part in text
