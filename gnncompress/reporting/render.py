@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 import pandas as pd
 from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group
+from rich.console import Console, Group, JustifyMethod
 from rich.measure import Measurement
 from rich.table import Table
 from tabulate import tabulate
@@ -71,7 +71,8 @@ def _build(readable: pd.DataFrame, title: str, left_out: list[str]) -> Table:
         table.caption = f"{' and '.join(left_out)} left out: widen the terminal, or use report --format csv"
         table.caption_justify = "left"
     for column in shown.columns:
-        table.add_column(column, justify="left" if column in _TEXT else "right", no_wrap=column not in _WRAPPED)
+        justify: JustifyMethod = "left" if column in _TEXT else "right"
+        table.add_column(column, justify=justify, no_wrap=column not in _WRAPPED, overflow="fold")
     for line in shown.itertuples(index=False):
         table.add_row(*line)
     return table
