@@ -13,7 +13,10 @@ from gnncompress.errors import CheckpointError
 
 
 def state_dict_of(model: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
-    """Return the tensors of a model or state_dict by name; a parametrized weight as the model reads it.
+    """Return the tensors of a model or state_dict by name.
+
+    A weight under parametrizations that say ``baked_into_checkpoints`` (the masks of pruning) appears under its
+    plain name as the model reads it; other parametrizations stay as in the model's own state_dict.
 
     Raises:
         CheckpointError: naming the first entry that is not a tensor with a shape.
@@ -24,9 +27,11 @@ def state_dict_of(model: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
         for path, module in model.named_modules():
             if parametrize.is_parametrized(module):
                 prefix = f"{path}." if path else ""
-                for name in module.parametrizations:
-                    entries[prefix + name] = getattr(module, name).detach()
-        entries = {name: entry for name, entry in entries.items() if "parametrizations." not in name}
+                for name, chain in module.parametrizations.items():
+                    if all(getattr(step, "baked_into_checkpoints", False) for step in chain):
+                        hidden = f"{prefix}parametrizations.{name}."
+                        entries = {key: entry for key, entry in entries.items() if not key.startswith(hidden)}
+                        entries[prefix + name] = getattr(module, name).detach()
     else:
         entries.update(model)
     for name, entry in entries.items():

@@ -32,6 +32,7 @@ class Mask(nn.Module):
     """A parametrization that reads a weight as +0.0 wherever ``keep`` is False."""
 
     keep: Tensor
+    baked_into_checkpoints = True
 
     def __init__(self, keep: Tensor) -> None:
         super().__init__()

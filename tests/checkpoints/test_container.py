@@ -16,6 +16,7 @@ from hypothesis.extra import numpy as hnp
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch_geometric.nn import GATConv, GCNConv
 
 import gnncompress
 from gnncompress.checkpoints import inspect_checkpoint, load_checkpoint, same_bits, save_checkpoint
@@ -115,6 +116,27 @@ def test_modules_and_masks(tmp_path: Path) -> None:
     state = load_checkpoint(tmp_path / "x")
     assert int((state["0.weight"] == 0).sum()) == 8
     assert same_bits(state, gnncompress.make_permanent(model).state_dict())
+
+
+def test_other_parametrizations_load_into_their_own_model(tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(3, 3)), nn.Linear(3, 3))
+
+    model, twin = build(), build()
+    save_checkpoint(model, tmp_path / "x")
+    twin.load_state_dict(load_checkpoint(tmp_path / "x"))
+    assert torch.equal(model[0].weight, twin[0].weight)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear(4, 4), GCNConv(4, 4), GATConv(4, 2, heads=2)])
+def test_a_single_layer_is_a_model_too(layer: nn.Module, tmp_path: Path) -> None:
+    plain = set(layer.state_dict())
+    gnncompress.prune(layer, sparsity=0.5)
+    save_checkpoint(layer, tmp_path / "masked")
+    gnncompress.make_permanent(layer)
+    save_checkpoint(layer, tmp_path / "permanent")
+    assert same_bits(load_checkpoint(tmp_path / "masked"), load_checkpoint(tmp_path / "permanent"))
+    assert set(load_checkpoint(tmp_path / "masked")) == plain
 
 
 def test_inspection(tmp_path: Path) -> None:
