@@ -70,7 +70,8 @@ def _run(arguments: list[str]) -> int:
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except typer.TyperException as error:
-        return _say(error.format_message(), error.exit_code)
+        message = error.format_message()  # empty where no arguments were given and the help was shown instead
+        return _say(message, error.exit_code) if message else error.exit_code
     except BrokenPipeError:
         sys.stderr.close()  # the reader of our output left; say nothing more
         return 1

@@ -47,8 +47,8 @@ def inspect(
         )
     output.print(table)
     output.print(
-        f"format {info.version}: {info.size:,} bytes for {info.dense:,} dense, "
-        f"{info.dense / info.size:.2f} times smaller",
+        f"format {info.version}: {info.size:,} bytes for {info.dense:,} of dense tensors, "
+        f"ratio {info.dense / info.size:.2f}",
         highlight=False,
     )
     if info.metadata:
@@ -77,7 +77,8 @@ def pack(
     size = save_checkpoint(state, target)
     if not same_bits(load_checkpoint(target), state):
         raise CheckpointError(f"{target}: what was read back differs from {source}; please report this")
-    typer.echo(f"{target}: {size:,} bytes, {dense_size(state) / size:.2f} times smaller than the dense tensors")
+    dense = dense_size(state)
+    typer.echo(f"{target}: {size:,} bytes for {dense:,} of dense tensors, ratio {dense / size:.2f}")
 
 
 @app.command()

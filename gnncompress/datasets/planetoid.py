@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from filelock import FileLock
 from torch_geometric.data import Data
 from torch_geometric.datasets import Planetoid
 
@@ -64,7 +65,9 @@ def _download(name: str, digests: Mapping[str, str]) -> Path:
     """Let PyG download the raw files into the cache, whole or not at all."""
     target = cache_root() / "Planetoid" / name
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent) as stage:
+    with FileLock(cache_root() / "download.lock"), tempfile.TemporaryDirectory(dir=target.parent) as stage:
+        if (target / "raw").is_dir():  # another process was faster
+            return target / "raw"
         try:
             _open(Path(stage), name)
         except OSError as error:

@@ -25,12 +25,12 @@ class PruningResult:
     def sparsity(self) -> float:
         """The fraction of prunable weights that the masks hold at zero."""
         total = sum(mask.numel() for mask in self.masks.values())
-        return 1 - sum(int(mask.sum()) for mask in self.masks.values()) / total
+        return sum(int((~mask).sum()) for mask in self.masks.values()) / total
 
     @property
     def layers(self) -> dict[str, float]:
         """The same fraction for each layer."""
-        return {layer: 1 - int(mask.sum()) / max(mask.numel(), 1) for layer, mask in self.masks.items()}
+        return {layer: int((~mask).sum()) / max(mask.numel(), 1) for layer, mask in self.masks.items()}
 
 
 def prune(model: nn.Module, method: str = "global", sparsity: float = 0.5) -> PruningResult:

@@ -23,7 +23,6 @@ _NORMALIZATIONS: tuple[type, ...] = (
     nn.LayerNorm,
     nn.GroupNorm,
     nn.RMSNorm,
-    nn.LocalResponseNorm,
     *(layer for layer in vars(pyg_norm).values() if isinstance(layer, type)),
 )
 

@@ -118,6 +118,9 @@ def test_listings(cli: Cli) -> None:
     assert "fine-grained" in cli("methods").out
     assert cli("--version").out == f"gnncompress {gnncompress.__version__}\n"
     assert "gnncompress prune -d cora" in cli("--help").out
+    bare = cli()
+    assert (bare.code, bare.err) == (2, "")
+    assert "Usage" in bare.out
     for command in ("train", "prune", "report", "checkpoint", "datasets", "models", "methods"):
         assert cli(command, "--help").code == 0
 
