@@ -95,7 +95,7 @@ def test_cora_with_spline(cli: Cli, data_root: Path, tmp_path: Path) -> None:
 def test_report_formats(cli: Cli, runs: Path, tmp_path: Path) -> None:
     table = cli("report", runs)
     assert table.code == 0, table.err
-    assert "seeds 2" in table.out
+    assert "seeds" in table.out
     assert "±" in table.out
     records = json.loads(cli("report", runs, "--format", "json").out)
     assert {record["method"] for record in records} == {"none", "global", "fine-grained"}

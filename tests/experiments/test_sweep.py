@@ -154,7 +154,9 @@ def test_reason_is_one_line() -> None:
 
 def start(folder: Path, *extra: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "gnncompress", "prune", "-s", "0.3,0.6,0.9", *QUICK, "-o", str(folder), *extra]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A job in the background of a shell without job control ignores SIGINT, and so would its children.
+    heed = None if os.name == "nt" else lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
 
 
 @pytest.mark.parametrize("seed", range(4))

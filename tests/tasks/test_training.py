@@ -86,7 +86,7 @@ def test_same_seed_same_weights() -> None:
                 return model(torch.ones(3, 4)).square().mean()
 
             def validate(self, model: nn.Module) -> tuple[float, float]:
-                return 0.0, float(self.loss(model.eval()))
+                return 0.0, self.loss(model.eval()).item()
 
         train(model, Task(), RECIPE, seed, "train")
         return model[0].weight
