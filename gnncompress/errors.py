@@ -17,6 +17,10 @@ class DatasetError(GnncompressError):
     """A data set that is missing, damaged or not what its declaration says."""
 
 
+class TaskError(GnncompressError):
+    """Data, split and model that do not fit together, such as a class that no training item has."""
+
+
 class TrainingError(GnncompressError):
     """A training that cannot go on, such as a loss that is not finite."""
 

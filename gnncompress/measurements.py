@@ -31,8 +31,14 @@ Source = Literal["measured", "rapl", "pyrapl", "nvml", "estimated", "computed", 
 PHASES: tuple[str, ...] = get_args(Phase)
 SOURCES: tuple[str, ...] = get_args(Source)
 
-# The figure a task is judged by: model selection, tables and comparisons all read it from here.
-PRIMARY_METRIC = {"node-classification": "accuracy"}
+NODES, LINKS, GRAPHS, MULTILABEL = TASKS = (
+    "node-classification",
+    "link-prediction",
+    "graph-classification",
+    "multilabel-graph-classification",
+)
+# The figure a task is judged by: tables and comparisons read it from here.
+PRIMARY_METRIC = {NODES: "accuracy", LINKS: "roc_auc", GRAPHS: "accuracy", MULTILABEL: "roc_auc"}
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ nearest known ones. Installed packages add entries of their own through an entry
 import difflib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any, Generic, TypeVar
 
 from gnncompress.errors import UsageError
+from gnncompress.factories import load_reference
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,8 @@ class Entry:
     citation: str
 
     def load(self) -> Any:
-        """Import and return what ``target`` names."""
-        module, _, attribute = self.target.partition(":")
-        return getattr(import_module(module), attribute)
+        """Import and return what ``target`` names: ``package.module:name``, or a user's ``file.py:name``."""
+        return load_reference(self.target)
 
 
 E = TypeVar("E", bound=Entry)

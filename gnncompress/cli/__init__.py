@@ -29,6 +29,7 @@ app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("prune", epilog=prune.EXAMPLES)(prune.prune)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.add_typer(checkpoint.app, name="checkpoint")
+app.command("workloads")(listing.workloads)
 app.command("datasets")(listing.datasets)
 app.command("models")(listing.models)
 app.command("methods")(listing.methods)
@@ -44,6 +45,7 @@ def _version(wanted: bool) -> None:
     epilog="Examples:\n\n"
     "  gnncompress prune --method global --sparsity 0.5\n\n"
     "  gnncompress prune -d cora -m spline --sparsity 0:0.9:0.1 --seeds 5\n\n"
+    "  gnncompress train --workload proteins --seed 777\n\n"
     "  gnncompress report"
 )
 def _root(

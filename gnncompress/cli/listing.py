@@ -10,34 +10,49 @@ from gnncompress.cli.console import output
 
 
 def datasets() -> None:
-    """List the data sets with their statistics."""
+    """List the data sets with their statistics; any other TUDataset or MoleculeNet set can be named, too."""
     from gnncompress.datasets import DATASETS
 
     _print(
-        ("data set", "task", "nodes", "edges", "features", "classes", "what it is"),
+        ("data set", "task", "graphs", "nodes", "edges", "features", "classes", "what it is"),
         (
-            (e.name, e.task, f"{e.nodes:,}", f"{e.edges:,}", f"{e.features:,}", str(e.classes), e.summary)
-            for e in DATASETS
+            (
+                entry.name,
+                ", ".join(entry.tasks),
+                *(_number(entry.statistics.get(what)) for what in ("graphs", "nodes", "edges", "features", "classes")),
+                entry.summary,
+            )
+            for entry in DATASETS
         ),
+    )
+    output.print(
+        "Others: tu:NAME or moleculenet:NAME of any set of these collections, the name of a raw folder of yours, "
+        "or my_file.py:load for a function that returns PyG graphs."
     )
 
 
 def models() -> None:
-    """List the models with their parameter counts on the data sets they have a workload for."""
-    from gnncompress.experiments.parameters import parameter_counts
+    """List the models and their tasks."""
     from gnncompress.models import MODELS
+
+    _print(
+        ("model", "tasks", "what it is", "source"),
+        ((entry.name, ", ".join(entry.tasks), entry.summary, entry.citation) for entry in MODELS),
+    )
+    output.print("Others: my_file.py:build for a function or class that returns a torch.nn.Module.")
+
+
+def workloads() -> None:
+    """List the workloads: data set, task, model, split and the model's parameters."""
+    from gnncompress.experiments.parameters import parameter_counts
+    from gnncompress.experiments.workloads import WORKLOADS
 
     counts = parameter_counts()
     _print(
-        ("model", "parameters", "what it is", "source"),
+        ("workload", "data set", "task", "model", "parameters", "split", "what it is"),
         (
-            (
-                e.name,
-                ", ".join(f"{count:,} on {on}" for on, count in counts[e.name].items()),
-                e.summary,
-                e.citation,
-            )
-            for e in MODELS
+            (w.name, w.dataset, w.task, w.model, f"{counts[w.name]:,}", w.split.kind, w.summary)
+            for w in WORKLOADS.values()
         ),
     )
 
@@ -47,6 +62,10 @@ def methods() -> None:
     from gnncompress.experiments.methods import METHODS
 
     _print(("method", "what it does", "source"), ((e.name, e.summary, e.citation) for e in METHODS))
+
+
+def _number(value: int | None) -> str:
+    return "" if value is None else f"{value:,}"
 
 
 def _print(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:

@@ -7,13 +7,44 @@ from typing import Annotated
 
 import typer
 
-Dataset = Annotated[str, typer.Option("--dataset", "-d", help="Data set; see 'gnncompress datasets'.")]
+Workload = Annotated[
+    str | None,
+    typer.Option("--workload", "-w", help="Data set, task, model and recipe by one name; see 'gnncompress workloads'."),
+]
+Dataset = Annotated[
+    str | None,
+    typer.Option("--dataset", "-d", help="Data set; see 'gnncompress datasets'; or my_file.py:load. Default: digits."),
+]
 Model = Annotated[
     str | None,
-    typer.Option("--model", "-m", help="Model; see 'gnncompress models'. Default: the data set's own."),
+    typer.Option("--model", "-m", help="Model; see 'gnncompress models'; or my_file.py:build. Default: the task's."),
+]
+Task = Annotated[
+    str | None,
+    typer.Option(
+        "--task",
+        help="node-classification, link-prediction, graph-classification or multilabel-graph-classification. "
+        "Default: the data set's first that the model can do.",
+    ),
+]
+Split = Annotated[
+    str | None,
+    typer.Option(
+        "--split", help="random, public, stratified-kfold, scaffold or hgpsl. Default: the workload's or random."
+    ),
+]
+SplitSeed = Annotated[
+    int | None,
+    typer.Option("--split-seed", min=0, help="One split for all seeds. Default: every seed draws its own."),
+]
+Features = Annotated[
+    str | None,
+    typer.Option(
+        "--features", help="auto, raw or one-hot: how integer features enter. Default: one-hot of categories."
+    ),
 ]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="How many seeds to run, each a run of its own.")]
-Seed = Annotated[int, typer.Option("--seed", min=0, help="The first seed.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="The first seed, of the model and, unless told, the split.")]
 Epochs = Annotated[
     int | None, typer.Option("--epochs", min=1, help="Most epochs of training. Default: the workload's.")
 ]

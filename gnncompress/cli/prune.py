@@ -12,6 +12,7 @@ from gnncompress.cli import options
 EXAMPLES = (
     "Examples:\n\n"
     "  gnncompress prune --method global --sparsity 0.5\n\n"
+    "  gnncompress prune --workload proteins --method global --sparsity 0.5 --seed 777\n\n"
     "  gnncompress prune -d cora -m spline --method fine-grained --sparsity 0:0.9:0.1 --seeds 5 --no-finetune"
 )
 
@@ -26,8 +27,13 @@ def prune(
     finetune_epochs: Annotated[
         int | None, typer.Option("--finetune-epochs", min=1, help="Most epochs of fine-tuning.")
     ] = None,
-    dataset: options.Dataset = "digits",
+    workload: options.Workload = None,
+    dataset: options.Dataset = None,
     model: options.Model = None,
+    task: options.Task = None,
+    split: options.Split = None,
+    split_seed: options.SplitSeed = None,
+    features: options.Features = None,
     seeds: options.Seeds = 1,
     seed: options.Seed = 0,
     epochs: options.Epochs = None,
@@ -49,17 +55,23 @@ def prune(
 
     specs = [
         resolve(
-            dataset,
-            model,
-            method,
-            level,
-            number,
-            finetune,
-            epochs,
-            finetune_epochs,
-            device,
-            threads,
-            energy,
+            workload=workload,
+            dataset=dataset,
+            model=model,
+            task=task,
+            split=split,
+            split_seed=split_seed,
+            features=features,
+            method=method,
+            sparsity=level,
+            seed=number,
+            finetune=finetune,
+            epochs=epochs,
+            finetune_epochs=finetune_epochs,
+            device=device,
+            threads=threads,
+            energy=energy,
+            data_root=data_root,
         )
         for number in range(seed, seed + seeds)
         for level in parse_levels(sparsity)

@@ -6,12 +6,23 @@ from pathlib import Path
 
 from gnncompress.cli import options
 
-EXAMPLES = "Examples:\n\n  gnncompress train\n\n  gnncompress train -d cora -m spline --seeds 5"
+EXAMPLES = (
+    "Examples:\n\n"
+    "  gnncompress train\n\n"
+    "  gnncompress train --workload cora-link --seeds 5\n\n"
+    "  gnncompress train -d mutag -m gin --split stratified-kfold\n\n"
+    "  gnncompress train -d my_file.py:load -m my_file.py:build"
+)
 
 
 def train(
-    dataset: options.Dataset = "digits",
+    workload: options.Workload = None,
+    dataset: options.Dataset = None,
     model: options.Model = None,
+    task: options.Task = None,
+    split: options.Split = None,
+    split_seed: options.SplitSeed = None,
+    features: options.Features = None,
     seeds: options.Seeds = 1,
     seed: options.Seed = 0,
     epochs: options.Epochs = None,
@@ -29,7 +40,21 @@ def train(
     from gnncompress.experiments.resolve import resolve
 
     specs = [
-        resolve(dataset, model, seed=number, epochs=epochs, device=device, threads=threads, energy=energy)
+        resolve(
+            workload=workload,
+            dataset=dataset,
+            model=model,
+            task=task,
+            split=split,
+            split_seed=split_seed,
+            features=features,
+            seed=number,
+            epochs=epochs,
+            device=device,
+            threads=threads,
+            energy=energy,
+            data_root=data_root,
+        )
         for number in range(seed, seed + seeds)
     ]
     carry_out(specs, output, data_root, as_json, quiet, debug)

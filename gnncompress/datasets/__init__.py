@@ -1,5 +1,5 @@
 """Where data comes from: embedded, local raw files, or a download; imports no torch until data is loaded."""
 
-from gnncompress.datasets.registry import DATASETS, DatasetEntry, load_dataset
+from gnncompress.datasets.registry import DATASETS, DatasetEntry, find_dataset, fingerprint, load_dataset
 
-__all__ = ["DATASETS", "DatasetEntry", "load_dataset"]
+__all__ = ["DATASETS", "DatasetEntry", "find_dataset", "fingerprint", "load_dataset"]

@@ -1,4 +1,4 @@
-"""scikit-learn's handwritten digits as a graph: real data that needs no download."""
+"""scikit-learn's handwritten digits as graphs: real data that needs no download."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from sklearn.metrics import euclidean_distances
 from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
+from gnncompress.datasets.loaded import Loaded
+
 NEIGHBOURS = 8
+SIDE = 8
 
 
-def load(data_root: Path | None = None) -> Data:
+def load(source: str = "", data_root: Path | None = None) -> Loaded:
     """Build the digits graph: an edge joins two images when either is among the other's 8 nearest.
 
     Distances are Euclidean on the 64 pixel intensities; of images equally far the first in the data set is
     nearer. The intensities are small integers, so squared distances are exact, many are equal, and a neighbour
-    search that leaves ties to chance gives another graph from time to time. ``data_root`` is not used: the images
+    search that leaves ties to chance gives another graph from time to time. Neither argument is used: the images
     come with scikit-learn.
 
     Shapes: x [1797, 64] float32 in [0, 1]; edge_index [2, E] with both directions; y [1797] in 0..9.
@@ -31,8 +34,32 @@ def load(data_root: Path | None = None) -> Data:
     np.fill_diagonal(distances, np.iinfo(np.int64).max)
     nearest = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
     edges = np.stack([nearest.ravel(), np.repeat(np.arange(len(images)), NEIGHBOURS)])
-    return Data(
-        x=torch.from_numpy(images / 16).float(),
-        edge_index=to_undirected(torch.from_numpy(edges), num_nodes=len(images)),
-        y=torch.from_numpy(labels).long(),
+    return Loaded(
+        Data(
+            x=torch.from_numpy(images / 16).float(),
+            edge_index=to_undirected(torch.from_numpy(edges), num_nodes=len(images)),
+            y=torch.from_numpy(labels).long(),
+        )
+    )
+
+
+def load_grid(source: str = "", data_root: Path | None = None) -> Loaded:
+    """Build one graph a digit: its 8 x 8 pixels, each joined to those above, below, left and right.
+
+    Neither argument is used.
+
+    Shapes: each graph has x [64, 3] float32, intensity, row and column in [0, 1]; edge_index [2, 224]; y [1].
+    """
+    images, labels = load_digits(return_X_y=True)
+    pixel = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
+    beside = np.stack([pixel[:, :-1].ravel(), pixel[:, 1:].ravel()])
+    below = np.stack([pixel[:-1].ravel(), pixel[1:].ravel()])
+    edge_index = to_undirected(torch.from_numpy(np.concatenate([beside, below], axis=1)), num_nodes=SIDE * SIDE)
+    place = torch.from_numpy(np.stack(np.divmod(pixel.ravel(), SIDE), axis=1) / (SIDE - 1)).float()
+    intensities = torch.from_numpy(images / 16).float()
+    return Loaded(
+        [
+            Data(x=torch.cat([image.unsqueeze(1), place], dim=1), edge_index=edge_index, y=label.view(1))
+            for image, label in zip(intensities, torch.from_numpy(labels).long(), strict=True)
+        ]
     )

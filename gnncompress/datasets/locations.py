@@ -1,16 +1,20 @@
-"""Where raw files are looked for, and the cache that stands in for them.
+"""Where raw files are looked for, how they get there, and the cache that stands in for them.
 
-Raw folders belong to the user and are never written to. What a loader derives from them lives in the user's
-cache, in a folder named by the raw files' content, made under a lock and moved into place whole.
+Raw folders belong to the user and are never written to. What a loader downloads or derives lives in the user's
+cache, derived data in a folder named by the raw files' content; both are made under a lock and moved into place
+whole. No torch here: a fingerprint of files that are there must cost no more than reading them.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from http.client import HTTPException
 from pathlib import Path
 
 from filelock import FileLock
@@ -47,6 +51,59 @@ def find_raw(data_root: Path | None, folder: str, names: Iterable[str]) -> Path 
         if raw.is_dir() and any((raw / name).is_file() for name in names):
             raise DatasetError(f"{raw}: {', '.join(missing)} missing; add the missing files beside the others")
     return None
+
+
+def named_folders(data_root: Path | None, collection: str, name: str) -> Iterator[Path]:
+    """Yield every root's folders for the set ``name`` of a collection, in any case: each ``raw``, then itself."""
+    for root in candidate_roots(data_root):
+        folder = root / collection
+        if folder.is_dir():
+            alike = [path for path in folder.iterdir() if path.name.casefold() == name.casefold()]
+            for path in sorted(alike, key=lambda path: (path.name != name, path.name)):
+                yield from (place for place in (path / "raw", path) if place.is_dir())
+
+
+def fingerprint(files: Iterable[Path]) -> str:
+    """Return a SHA-256 over the names and contents of ``files``; their order and folder do not matter."""
+    lines = sorted(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def download(collection: str, name: str, files: Iterable[str], fill: Callable[[Path], None]) -> Path:
+    """Return the cache's raw folder for the set ``name``, filled by ``fill(folder)``, whole or not at all.
+
+    ``fill`` says by an ``OSError`` that the files cannot be had; ``files`` says which are wanted.
+
+    Raises:
+        DatasetError: telling the files and where to put them.
+    """
+    folder = f"{collection}/{name}"
+    target = cache_root() / folder / "raw"
+    try:
+        if not re.fullmatch(r"\w[\w.+-]*", name):
+            raise OSError(f"{name!r} is no name of a data set")
+        target.parent.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(cache_root() / "download.lock"), tempfile.TemporaryDirectory(dir=target.parent.parent) as stage:
+            if not target.is_dir():  # otherwise another process was faster
+                raw = Path(stage) / "raw"
+                raw.mkdir()
+                fill(raw)
+                target.parent.mkdir(exist_ok=True)
+                raw.rename(target)
+    except (OSError, EOFError, HTTPException, zipfile.BadZipFile) as error:
+        raise DatasetError(
+            f"data set {name.lower()}: no raw files and no download ({error}); put {', '.join(files)} "
+            f"into {target}, or into DIR/{folder}/raw with --data-root DIR or "
+            f"{ENVIRONMENT_VARIABLE}=DIR; or use -d digits, which needs no download"
+        ) from error
+    return target
+
+
+def fetch(url: str, folder: Path) -> Path:
+    """Download ``url`` into ``folder`` and return the file."""
+    from torch_geometric.data import download_url
+
+    return Path(download_url(url, str(folder), log=False))
 
 
 def verify(raw: Path, digests: Mapping[str, str]) -> None:

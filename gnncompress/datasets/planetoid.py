@@ -1,24 +1,28 @@
-"""Planetoid citation networks, read through PyG from raw files that are checked first.
+"""Planetoid citation networks, read from their raw files without trusting them.
 
-The raw files are Python pickles, so none is opened before its checksum is that of the published file.
+The raw files are Python 2 pickles, and a pickle may run anything: they are read by an unpickler that knows only
+the few names such files need, and what comes out is checked before it is used. Cora's files must also have the
+published checksums.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import io
-import shutil
-import tempfile
-from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
-from torch_geometric.data import Data
-from torch_geometric.datasets import Planetoid
+import numpy as np
 
-from gnncompress.datasets.locations import ENVIRONMENT_VARIABLE, cache_root, derived, find_raw, verify
+from gnncompress.datasets import locations
+from gnncompress.datasets.loaded import Loaded
+from gnncompress.datasets.planetoid_files import dense, node_numbers, test_numbers
 from gnncompress.errors import DatasetError
+
+if TYPE_CHECKING:
+    import torch
+
+NAMES = ("Cora", "CiteSeer", "PubMed")
+PARTS = ("x", "tx", "allx", "y", "ty", "ally", "graph", "test.index")
+VALIDATION = 500
 
 # SHA-256 of the files in the public repository kimiyoung/planetoid, data/ind.cora.*
 CORA = {
@@ -31,51 +35,109 @@ CORA = {
     "ind.cora.x": "23cfa55d91c6f624233f5eb7b6e3f141f1bd2b2ae39608a63cf5d084bb27baab",
     "ind.cora.y": "94465c14eb53e04ca262198dcbb2521ee8af60fb3f3d546cd6ca24a511b0e7d1",
 }
+DIGESTS = {"Cora": CORA}
 
 
-def load_cora(data_root: Path | None = None) -> Data:
-    """Load Cora with its raw binary features, as one PyG ``Data``."""
-    return load("Cora", CORA, data_root)
-
-
-def load(name: str, digests: Mapping[str, str], data_root: Path | None) -> Data:
-    """Load the Planetoid graph ``name`` whose raw files have the SHA-256 ``digests``.
+def fingerprint(source: str, data_root: Path | None = None) -> str:
+    """Return a SHA-256 over the names and contents of the raw files of ``source``.
 
     Raises:
-        DatasetError: if the files are nowhere and cannot be downloaded, or are not the published ones.
+        DatasetError: if the files are nowhere and cannot be downloaded.
     """
-    folder = f"Planetoid/{name}"
-    raw = find_raw(data_root, folder, digests) or _download(name, digests)
-    verify(raw, digests)
-
-    def build(stage: Path) -> None:
-        shutil.copytree(raw, stage / name / "raw", ignore=lambda _, names: set(names) - set(digests))
-        _open(stage, name)
-
-    key = hashlib.sha256("".join(digests[file] for file in sorted(digests)).encode()).hexdigest()
-    return _open(derived(f"planetoid-{name.lower()}", key, build), name)[0]
+    return locations.fingerprint(_files(source, data_root).values())
 
 
-def _open(root: Path, name: str) -> Planetoid:
-    with contextlib.redirect_stderr(io.StringIO()):  # PyG announces its processing there
-        return Planetoid(str(root), name)
+def load(source: str, data_root: Path | None = None) -> Loaded:
+    """Load the citation network ``source``, one of ``NAMES``, with its public split.
+
+    Shapes: x [N, F] float32 as in the files; edge_index [2, E] sorted by target, then source, without loops and
+    duplicates; y [N] long; train_mask, val_mask, test_mask [N] bool. A test node that the files leave out (CiteSeer
+    has some) has zero features and class 0.
+
+    Raises:
+        DatasetError: if the files are nowhere and cannot be downloaded, or one is damaged or not what it should be.
+
+    Source: Yang et al., ICML 2016; equal to ``torch_geometric.datasets.Planetoid``.
+    """
+    import torch
+    from torch_geometric.data import Data
+
+    files = _files(source, data_root)
+    locations.verify(files["x"].parent, DIGESTS.get(_canonical(source), {}))
+    allx, tx, ally, ty = (dense(files[part]) for part in ("allx", "tx", "ally", "ty"))
+    train = len(dense(files["y"]))
+    test = test_numbers(files["test.index"])
+    for part, found, expected in (
+        ("x", len(dense(files["x"])), train),
+        ("ally", len(ally), len(allx)),
+        ("tx", tx.shape[1], allx.shape[1]),
+        ("ty", ty.shape[1], ally.shape[1]),
+        ("tx", len(tx), len(test)),
+        ("ty", len(ty), len(test)),
+        ("test.index", int(test.min()), len(allx)),
+    ):
+        if found != expected:
+            raise DatasetError(f"{files[part]}: {found:,} found where the other files say {expected:,}; restore it")
+
+    nodes = int(test.max()) + 1
+    if nodes > 2 * (len(allx) + len(test)):
+        raise DatasetError(f"{files['test.index']}: node {nodes - 1:,} is far beyond the others; restore it")
+    x = np.zeros((nodes, allx.shape[1]), dtype=np.float32)
+    x[: len(allx)], x[test] = allx, tx
+    y = np.zeros(nodes, dtype=np.int64)
+    y[: len(ally)], y[test] = ally.argmax(1), ty.argmax(1)
+    absent = nodes - len(allx) - len(test)
+    data = Data(
+        x=torch.from_numpy(x),
+        edge_index=_edges(files["graph"], nodes),
+        y=torch.from_numpy(y),
+        train_mask=_mask(slice(train), nodes),
+        val_mask=_mask(slice(train, train + VALIDATION), nodes),
+        test_mask=_mask(test, nodes),
+    )
+    note = f"{absent} nodes have neither features nor a label in the files: zeros and class 0 stand in"
+    return Loaded(data, (note,) if absent else ())
 
 
-def _download(name: str, digests: Mapping[str, str]) -> Path:
-    """Let PyG download the raw files into the cache, whole or not at all."""
-    target = cache_root() / "Planetoid" / name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(cache_root() / "download.lock"), tempfile.TemporaryDirectory(dir=target.parent) as stage:
-        if (target / "raw").is_dir():  # another process was faster
-            return target / "raw"
+def _edges(path: Path, nodes: int) -> torch.Tensor:
+    """Return the edges [2, E] of a neighbour dictionary, in the order that PyG gives them."""
+    import torch
+
+    source, target = node_numbers(path, nodes)
+    kept = source != target
+    target, source = np.divmod(np.unique(target[kept] * nodes + source[kept]), nodes)
+    return torch.from_numpy(np.stack([source, target]))
+
+
+def _mask(where: Any, nodes: int) -> torch.Tensor:
+    import torch
+
+    mask = np.zeros(nodes, dtype=bool)
+    mask[where] = True
+    return torch.from_numpy(mask)
+
+
+def _canonical(source: str) -> str:
+    for name in NAMES:
+        if name.casefold() == source.casefold():
+            return name
+    raise DatasetError(f"data set {source}: no Planetoid network has that name; there are {', '.join(NAMES)}")
+
+
+def _files(source: str, data_root: Path | None) -> dict[str, Path]:
+    name = _canonical(source)
+    files = {part: f"ind.{name.lower()}.{part}" for part in PARTS}
+
+    def fill(folder: Path) -> None:
+        from torch_geometric.datasets import Planetoid
+
+        for file in files.values():
+            locations.fetch(f"{Planetoid.url}/{file}", folder)
         try:
-            _open(Path(stage), name)
-        except OSError as error:
-            raise DatasetError(
-                f"data set {name.lower()}: no raw files and no download ({error}); put {', '.join(digests)} "
-                f"into {target / 'raw'}, or into DIR/Planetoid/{name}/raw with --data-root DIR or "
-                f"{ENVIRONMENT_VARIABLE}=DIR; or use -d digits, which needs no download"
-            ) from error
-        target.mkdir(exist_ok=True)
-        (Path(stage) / name / "raw").rename(target / "raw")
-    return target / "raw"
+            locations.verify(folder, DIGESTS.get(name, {}))
+        except DatasetError as error:
+            raise OSError("what arrived is not the published file") from error
+
+    raw = locations.find_raw(data_root, f"Planetoid/{name}", files.values())
+    raw = raw or locations.download("Planetoid", name, files.values(), fill)
+    return {part: raw / file for part, file in files.items()}

@@ -1,46 +1,66 @@
-"""The data sets by name, with the statistics that a loaded one is held to.
+"""The data sets by name, and how each is found, loaded and told from another of the same name.
 
-The statistics are declared so that listing, splitting and resuming need no data and no torch; loading checks
-them, so a wrong or damaged file cannot pass for the real one.
+Listing and naming need no data and no torch. Every TUDataset and every MoleculeNet set can be named, also one of the
+user's own in the same raw layout, and so can a function that returns graphs.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gnncompress.errors import DatasetError
+from gnncompress.datasets.locations import candidate_roots
+from gnncompress.errors import DatasetError, UsageError
+from gnncompress.factories import call_factory, is_reference, load_reference, source_digest
+from gnncompress.measurements import GRAPHS, LINKS, MULTILABEL, NODES
 from gnncompress.registry import Entry, Registry
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
 
+    from gnncompress.datasets.loaded import Loaded
+
+_PLANETOID = "gnncompress.datasets.planetoid:load"
+_TU = "gnncompress.datasets.tudataset:load"
+_MOLECULES = "gnncompress.datasets.moleculenet:load"
+_TU_CITATION = "Morris et al., TUDataset, 2020"
+_MOLECULE_CITATION = "Wu et al., MoleculeNet, Chem. Sci. 2018"
+_LABELS_ONLY = "-labels"
+
 
 @dataclass(frozen=True)
 class DatasetEntry(Entry):
-    """A data set: its task and statistics, and how many nodes its random splits hold back.
+    """A data set: the tasks it can serve, the first being its own, and its published statistics where known.
 
-    Units: ``edges`` counts directed edges; ``validation`` and ``test`` are node counts.
+    ``source`` is the name within its collection. Units: ``statistics`` counts graphs, nodes, directed edges, features
+    and classes; a loaded data set whose ``exact`` is set must show them.
     """
 
-    task: str
-    nodes: int
-    edges: int
-    features: int
-    classes: int
-    validation: int
-    test: int
+    tasks: tuple[str, ...] = ()
+    source: str = ""
+    statistics: Mapping[str, int] = field(default_factory=dict)
+    exact: bool = False
 
-    @property
-    def statistics(self) -> dict[str, int]:
-        """The numbers a loaded data set must show."""
-        return {
-            "nodes": self.nodes,
-            "edges": self.edges,
-            "features": self.features,
-            "classes": self.classes,
-        }
+
+def _statistics(graphs: int, nodes: int, edges: int, features: int, classes: int) -> dict[str, int]:
+    return {"graphs": graphs, "nodes": nodes, "edges": edges, "features": features, "classes": classes}
+
+
+def _tu(source: str, summary: str, **statistics: int) -> DatasetEntry:
+    return DatasetEntry(source.lower(), summary, _TU, _TU_CITATION, (GRAPHS,), source, statistics)
+
+
+def _molecules(source: str, summary: str, task: str = GRAPHS, **statistics: int) -> DatasetEntry:
+    return DatasetEntry(source.lower(), summary, _MOLECULES, _MOLECULE_CITATION, (task,), source, statistics)
+
+
+def _citations(source: str, summary: str, exact: bool, *numbers: int) -> DatasetEntry:
+    citation = "Yang et al., Revisiting Semi-Supervised Learning with Graph Embeddings, ICML 2016"
+    statistics = _statistics(1, *numbers)
+    return DatasetEntry(source.lower(), summary, _PLANETOID, citation, (NODES, LINKS), source, statistics, exact)
 
 
 DATASETS = Registry(
@@ -48,53 +68,195 @@ DATASETS = Registry(
     [
         DatasetEntry(
             name="digits",
-            summary="handwritten digits as a k-nearest-neighbour graph; embedded, no download",
+            summary="handwritten digits as one k-nearest-neighbour graph; embedded, no download",
             target="gnncompress.datasets.digits:load",
             citation="Franceschi et al., Learning Discrete Structures for GNNs, ICML 2019 (kNN graphs)",
-            task="node-classification",
-            nodes=1797,
-            edges=19858,
-            features=64,
-            classes=10,
-            validation=400,
-            test=400,
+            tasks=(NODES, LINKS),
+            statistics=_statistics(1, 1797, 19858, 64, 10),
+            exact=True,
         ),
         DatasetEntry(
-            name="cora",
-            summary="citation network; nodes are papers, features binary words, classes topics",
-            target="gnncompress.datasets.planetoid:load_cora",
-            citation="Yang et al., Revisiting Semi-Supervised Learning with Graph Embeddings, ICML 2016",
-            task="node-classification",
-            nodes=2708,
-            edges=10556,
-            features=1433,
-            classes=7,
-            validation=500,
-            test=500,
+            name="digits-grid",
+            summary="each handwritten digit as a graph of its 8 x 8 pixels; embedded, no download",
+            target="gnncompress.datasets.digits:load_grid",
+            citation="Monti et al., Geometric Deep Learning using Mixture Model CNNs, CVPR 2017 (images as grids)",
+            tasks=(GRAPHS,),
+            statistics=_statistics(1797, 115008, 402528, 3, 10),
+            exact=True,
         ),
+        _citations("Cora", "citations; nodes are papers, features binary words", True, 2708, 10556, 1433, 7),
+        _citations("CiteSeer", "citations; nodes are papers, features binary words", False, 3327, 9104, 3703, 6),
+        _citations("PubMed", "citations; nodes are papers, features word weights", False, 19717, 88648, 500, 3),
+        _tu("PROTEINS", "proteins, enzyme or not", graphs=1113, nodes=43471, edges=162088, features=4, classes=2),
+        DatasetEntry(
+            name="proteins-labels",
+            summary="PROTEINS without its continuous attribute",
+            target=_TU,
+            citation=_TU_CITATION,
+            tasks=(GRAPHS,),
+            source="PROTEINS:labels",
+            statistics=_statistics(1113, 43471, 162088, 3, 2),
+        ),
+        _tu("MUTAG", "molecules, mutagenic or not", graphs=188, features=7, classes=2),
+        _tu("NCI1", "molecules, active against lung cancer or not", graphs=4110, features=37, classes=2),
+        _tu("NCI109", "molecules, active against ovarian cancer or not", graphs=4127, features=38, classes=2),
+        _tu("DD", "proteins, enzyme or not", graphs=1178, features=89, classes=2),
+        _tu("ENZYMES", "proteins, six kinds of enzyme", graphs=600, features=21, classes=6),
+        _tu("Mutagenicity", "molecules, mutagenic or not", graphs=4337, features=14, classes=2),
+        _tu("PTC_MR", "molecules, carcinogenic or not", graphs=344, features=18, classes=2),
+        _tu("COLLAB", "scientists' networks, by field; degrees as features", graphs=5000, classes=3),
+        _tu("IMDB-BINARY", "actors' networks, by genre; degrees as features", graphs=1000, classes=2),
+        _tu("IMDB-MULTI", "actors' networks, by genre; degrees as features", graphs=1500, classes=3),
+        _tu("REDDIT-BINARY", "discussions, by kind; degrees as features", graphs=2000, classes=2),
+        _tu("REDDIT-MULTI-5K", "discussions, by community; degrees as features", graphs=4999, classes=5),
+        _molecules(
+            "bbbp",
+            "molecules, passing into the brain or not",
+            graphs=2039,
+            nodes=49068,
+            edges=105842,
+            features=9,
+            classes=2,
+        ),
+        _molecules("bace", "molecules, inhibiting BACE-1 or not", graphs=1513, features=9, classes=2),
+        _molecules("hiv", "molecules, inhibiting HIV or not", graphs=41127, features=9, classes=2),
+        _molecules("tox21", "molecules, 12 toxicity labels", MULTILABEL, features=9, classes=12),
+        _molecules("toxcast", "molecules, 617 toxicity labels", MULTILABEL, features=9, classes=617),
+        _molecules("sider", "drugs, 27 side effects", MULTILABEL, features=9, classes=27),
+        _molecules("clintox", "drugs, approval and clinical toxicity", MULTILABEL, features=9, classes=2),
+        _molecules("muv", "molecules, 17 labels, most missing", MULTILABEL, features=9, classes=17),
+        _molecules("pcba", "molecules, 128 bioassays", MULTILABEL, features=9, classes=128),
     ],
 )
 
 
-def load_dataset(name: str, data_root: Path | None = None) -> Data:
-    """Load the graph called ``name``, from under ``data_root`` if its raw files are there.
+def find_dataset(name: str, data_root: Path | None = None) -> DatasetEntry:
+    """Return the entry of ``name``.
+
+    A name is, in this order: the user's own ``file.py:load``; ``tu:NAME`` or ``moleculenet:NAME`` of any set of those
+    collections; a registered name in any case; the name of a raw folder under ``data_root`` or the other places that
+    are searched, in any case. ``-labels`` after a TUDataset leaves out its node attributes.
 
     Raises:
-        UsageError: if no data set has that name.
-        DatasetError: if it cannot be found or read, or its statistics are not the declared ones.
+        UsageError: with near-miss suggestions, if it is none of these.
     """
-    entry = DATASETS[name]
-    data = entry.load()(data_root)
+    collection, _, source = name.partition(":")
+    if collection == "tu" and source:
+        return _tu(source, "a TUDataset")
+    if collection == "moleculenet" and source:
+        return _molecules(source.lower(), "a MoleculeNet set")
+    if is_reference(name):
+        return DatasetEntry(name, "a data set of your own", name, "")
+    key = name.lower()
+    if key.endswith(_LABELS_ONLY) and key not in {entry.name for entry in DATASETS}:
+        entry = find_dataset(name[: -len(_LABELS_ONLY)], data_root)
+        if entry.target == _TU:
+            return DatasetEntry(key, entry.summary, _TU, _TU_CITATION, (GRAPHS,), f"{entry.source}:labels")
+    try:
+        return DATASETS[key]
+    except UsageError:
+        local = _local(key, data_root)
+        if local is None:
+            raise
+        return local
+
+
+def _local(key: str, data_root: Path | None) -> DatasetEntry | None:
+    """Return the entry of a raw folder called ``key``."""
+    for root in candidate_roots(data_root):
+        for collection, entry in (("TUDataset", _tu), ("MoleculeNet", _molecules)):
+            folders = sorted((root / collection).glob("*/")) if (root / collection).is_dir() else []
+            for folder in folders:
+                if folder.name.lower() == key:
+                    return entry(folder.name, f"raw files of the {collection} layout")
+    return None
+
+
+def fingerprint(name: str, data_root: Path | None = None) -> str:
+    """Return a SHA-256 that changes when the data set's raw files or code change; empty for embedded data.
+
+    Raises:
+        DatasetError: if the raw files are nowhere and cannot be downloaded.
+    """
+    entry = find_dataset(name, data_root)
+    if is_reference(name) and entry.target == name:
+        return source_digest(name)
+    if not entry.source:
+        return ""
+    module = import_module(entry.target.partition(":")[0])
+    digest: str = module.fingerprint(entry.source, data_root)
+    return digest
+
+
+def load_dataset(name: str, data_root: Path | None = None) -> Loaded:
+    """Load the data set called ``name``, from under ``data_root`` if its raw files are there.
+
+    Raises:
+        UsageError: if no data set has that name, or the user's own function raises.
+        DatasetError: if it cannot be found or read, or is not the one that was published.
+    """
+    entry = find_dataset(name, data_root)
+    if entry.target == name:
+        return _own(name)
+    loaded: Loaded = entry.load()(entry.source, data_root)
+    if entry.exact:
+        _hold_to(entry, loaded)
+    return loaded
+
+
+def _hold_to(entry: DatasetEntry, loaded: Loaded) -> None:
+    graphs = loaded.as_list()
     found = {
-        "nodes": data.num_nodes,
-        "edges": data.num_edges,
-        "features": data.num_features,
-        "classes": int(data.y.max()) + 1,
+        "graphs": len(graphs),
+        "nodes": sum(graph.num_nodes for graph in graphs),
+        "edges": sum(graph.num_edges for graph in graphs),
+        "features": graphs[0].num_features,
+        "classes": max(int(graph.y.max()) for graph in graphs) + 1,
     }
     for what, expected in entry.statistics.items():
         if found[what] != expected:
             raise DatasetError(
-                f"data set {name}: {found[what]:,} {what} loaded where {expected:,} are expected; "
+                f"data set {entry.name}: {found[what]:,} {what} loaded where {expected:,} are expected; "
                 "its raw files are not the published ones, restore them"
             )
-    return data
+
+
+def _own(reference: str) -> Loaded:
+    """Call the user's function and take a Data, a Dataset or a sequence of Data; a data set of one graph is that graph.
+
+    Raises:
+        DatasetError: if it returns something else, no graph, or a graph whose edges name nodes that are not there.
+    """
+    from torch_geometric.data import Data, Dataset
+
+    from gnncompress.datasets.loaded import Loaded
+
+    given = call_factory(reference, load_reference(reference), {})
+    graphs: list[Data] = list(given) if isinstance(given, (Dataset, Sequence)) else [given]
+    if not graphs:
+        raise DatasetError(f"{reference} returns no graph")
+    for number, graph in enumerate(graphs):
+        if type(graph) is not Data and not isinstance(graph, Data):
+            raise DatasetError(
+                f"{reference} returns a {_kind(given, graph)}; it must return a torch_geometric Data, a Dataset or a "
+                "list of Data"
+            )
+        _check_edges(reference, number, graph)
+    return Loaded(graphs[0] if len(graphs) == 1 else graphs)
+
+
+def _kind(given: object, graph: object) -> str:
+    return type(given).__name__ if given is graph else f"{type(given).__name__} of {type(graph).__name__}"
+
+
+def _check_edges(reference: str, number: int, graph: Data) -> None:
+    edges = graph.edge_index
+    if edges is None or edges.dim() != 2 or edges.size(0) != 2 or edges.is_floating_point():
+        shape = "none" if edges is None else f"{edges.dtype} {list(edges.shape)}"
+        raise DatasetError(f"{reference}: graph {number} needs edge_index, integers [2, E]; it has {shape}")
+    nodes = int(graph.num_nodes)
+    if edges.numel() and not 0 <= int(edges.min()) <= int(edges.max()) < nodes:
+        raise DatasetError(
+            f"{reference}: graph {number} has {nodes} nodes and an edge to node {int(edges.max())} "
+            f"or from node {int(edges.min())}; nodes are 0 to {nodes - 1}"
+        )

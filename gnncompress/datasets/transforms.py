@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
 from torch_geometric.data import Data
 from torch_geometric.transforms import TargetIndegree
+
+from gnncompress.errors import TaskError
 
 SPARSE_BELOW = 0.1
 
@@ -23,12 +30,109 @@ def sparse_features(data: Data) -> Data:
     return data
 
 
+def unit_rows(data: Data) -> Data:
+    """Divide each node's features by their sum; a row without any stays 0."""
+    data = data.clone()
+    data.x = data.x / data.x.sum(1, keepdim=True).clamp(min=1e-12)
+    return data
+
+
 def target_indegree(data: Data) -> Data:
     """Set ``data.edge_attr`` [E, 1] to the in-degree of each edge's target, divided by the largest one.
 
     Source: pseudo-coordinates of Fey et al., SplineCNN, CVPR 2018, for graphs without positions.
     """
-    return TargetIndegree()(data.clone())
+    data = data.clone()
+    data.edge_attr = None
+    if data.num_edges == 0:  # no largest in-degree to divide by
+        data.edge_attr = data.x.new_zeros(0, 1)
+        return data
+    return TargetIndegree()(data)
 
 
-TRANSFORMS = {"sparse_features": sparse_features, "target_indegree": target_indegree}
+def edge_order(data: Data) -> Data:
+    """Number the undirected edges in random order, always the same one: ``data.edge_order`` [E].
+
+    Both directions of an edge have its number, so that taking numbers modulo K parts the edges into K equal subgraphs.
+    """
+    data = data.clone()
+    low, high = data.edge_index.min(0).values, data.edge_index.max(0).values
+    _, pair = torch.unique(low * data.num_nodes + high, return_inverse=True)
+    count = int(pair.max()) + 1 if pair.numel() else 0
+    data.edge_order = torch.from_numpy(np.random.Generator(np.random.PCG64(0)).permutation(count))[pair]
+    return data
+
+
+# What a model asks for by name; sparse features are for one large graph, not for batches of small ones.
+TRANSFORMS = {
+    "sparse_features": sparse_features,
+    "unit_rows": unit_rows,
+    "target_indegree": target_indegree,
+    "edge_order": edge_order,
+}
+ONE_GRAPH_ONLY = {"sparse_features"}
+
+
+def encode_features(graphs: Sequence[Data], encoding: str) -> list[Data]:
+    """Return the graphs with float features.
+
+    Integer features are categories, such as an atom's number: with ``encoding`` auto or one-hot each column becomes
+    one column a category, with raw they are used as numbers. The categories are those of PyG's ``from_smiles`` for
+    molecules and the values that occur for others. Features that are floats already stay as they are.
+
+    Raises:
+        TaskError: if a graph has no features, not a row a node, other widths than the first, or values that are not
+            finite; or if one-hot is asked for floats.
+    """
+    for number, graph in enumerate(graphs):
+        _check(graph, number if len(graphs) > 1 else None, int(graphs[0].num_features))
+    floats = graphs[0].x.is_floating_point()
+    if floats and encoding == "one-hot":
+        raise TaskError("--features one-hot: the features are real numbers, not categories; use --features raw")
+    if floats or encoding == "raw":
+        return [_with_features(graph, graph.x.float()) for graph in graphs]
+    columns = _molecule_columns(graphs) or _observed_columns(graphs)
+    return [_with_features(graph, _one_hot(graph.x, columns)) for graph in graphs]
+
+
+def _check(graph: Data, number: int | None, width: int) -> None:
+    where = "the graph" if number is None else f"graph {number}"
+    x = graph.x
+    if x is None:
+        raise TaskError(
+            f"{where} has no node features x; set them when loading, e.g. one-hot degrees "
+            "(torch_geometric.transforms.OneHotDegree)"
+        )
+    if x.dim() != 2 or x.size(0) != graph.num_nodes or x.size(1) != width:
+        raise TaskError(f"{where} has features of shape {list(x.shape)}; needed are [{graph.num_nodes}, {width}]")
+    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
+        raise TaskError(f"{where} has features that are NaN or infinite; clean them when loading")
+
+
+def _with_features(graph: Data, x: Tensor) -> Data:
+    graph = graph.clone()
+    graph.x = x
+    return graph
+
+
+def _molecule_columns(graphs: Sequence[Data]) -> list[Tensor] | None:
+    if "smiles" not in graphs[0]:
+        return None
+    from torch_geometric.utils.smiles import x_map
+
+    if graphs[0].x.size(1) != len(x_map):
+        return None
+    return [torch.arange(len(values)) for values in x_map.values()]
+
+
+def _observed_columns(graphs: Sequence[Data]) -> list[Tensor]:
+    together = torch.cat([graph.x for graph in graphs])
+    return [column.unique() for column in together.unbind(1)]
+
+
+def _one_hot(x: Tensor, columns: Sequence[Tensor]) -> Tensor:
+    coded = [
+        F.one_hot(torch.searchsorted(values, column.contiguous()), values.numel())
+        for column, values in zip(x.unbind(1), columns, strict=True)
+    ]
+    return torch.cat(coded, dim=1).float()

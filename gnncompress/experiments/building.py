@@ -8,30 +8,43 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from gnncompress.datasets import DATASETS, load_dataset
-from gnncompress.datasets.transforms import TRANSFORMS
+from gnncompress.datasets import fingerprint, load_dataset
+from gnncompress.errors import DatasetError
 from gnncompress.experiments.spec import RunSpec
-from gnncompress.models import MODELS, build_model
-from gnncompress.tasks.node_classification import NodeClassification
+from gnncompress.models import build_model, find_model
+from gnncompress.tasks.base import Task
+from gnncompress.tasks.making import make_task
 
 
-def load_task(spec: RunSpec, data_root: Path | None) -> NodeClassification:
-    """Load the spec's data, transformed as its model wants it, as a task on its device."""
-    data = load_dataset(spec.dataset, data_root)
-    for transform in MODELS[spec.model].transforms:
-        data = TRANSFORMS[transform](data)
-    return NodeClassification(data, spec.split, spec.device)
+def load_task(spec: RunSpec, data_root: Path | None) -> Task:
+    """Load the spec's data, transformed as its model wants it, as a task on its device.
+
+    Raises:
+        DatasetError: if the data set is not the one that the spec was made for.
+    """
+    if fingerprint(spec.dataset, data_root) != spec.data:
+        raise DatasetError(f"data set {spec.dataset}: its files have changed since the run was asked for; ask again")
+    loaded = load_dataset(spec.dataset, data_root)
+    transforms = find_model(spec.model).transforms
+    task = make_task(spec.task, loaded.as_list(), spec.split, spec.features, transforms, spec.device)
+    task.notes = (*loaded.notes, *task.notes)
+    return task
 
 
-def new_model(spec: RunSpec) -> nn.Module:
-    """Return the spec's model, freshly initialized from its seed."""
+def new_model(spec: RunSpec, task: Task) -> nn.Module:
+    """Return the spec's model, freshly initialized from its seed, its lazy layers shaped by the data.
+
+    Raises:
+        TaskError: if the model cannot take the data.
+    """
     torch.manual_seed(spec.seed)
-    entry = DATASETS[spec.dataset]
-    return build_model(spec.model, entry.features, entry.classes, spec.arguments).to(spec.device)
+    model = build_model(spec.model, task.features, task.outputs, spec.arguments).to(spec.device)
+    task.check(model)
+    return model
 
 
-def load_model(spec: RunSpec, state: Mapping[str, Tensor]) -> nn.Module:
+def load_model(spec: RunSpec, task: Task, state: Mapping[str, Tensor]) -> nn.Module:
     """Return the spec's model with the weights of ``state``, ready to infer."""
-    model = new_model(spec)
+    model = new_model(spec, task)
     model.load_state_dict(state)
     return model.eval()

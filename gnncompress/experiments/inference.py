@@ -13,7 +13,6 @@ from gnncompress.experiments.spec import RunSpec
 from gnncompress.measurements import Measurement
 from gnncompress.profiling.energy import METERS
 from gnncompress.profiling.inference import profile_inference
-from gnncompress.tasks.calling import caller
 
 
 def measure_inference(spec: RunSpec, checkpoint: Path, data_root: Path | None) -> list[Measurement]:
@@ -25,7 +24,7 @@ def measure_inference(spec: RunSpec, checkpoint: Path, data_root: Path | None) -
         nonlocal items
         task = load_task(spec, data_root)
         items = task.items
-        forward = caller(load_model(spec, load_checkpoint(checkpoint)), task.data)
+        forward = task.inference(load_model(spec, task, load_checkpoint(checkpoint)))
 
         def call() -> None:
             with torch.inference_mode():

@@ -6,22 +6,24 @@ import sys
 from dataclasses import replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast, get_args
 
-from gnncompress.datasets import DATASETS
+from gnncompress.datasets import fingerprint
 from gnncompress.errors import UsageError
 from gnncompress.experiments.methods import METHODS
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
-from gnncompress.experiments.workloads import workload
-from gnncompress.models import MODELS
+from gnncompress.experiments.workloads import Features, Workload
+from gnncompress.experiments.workloads import workload as choose_workload
+from gnncompress.factories import is_reference, source_digest
+from gnncompress.models import find_model
 from gnncompress.profiling.energy import METERS
 from gnncompress.registry import unknown
 from gnncompress.tasks.recipe import Recipe
-from gnncompress.tasks.splits import random_split
+from gnncompress.tasks.splits import SPLITS, SplitSpec
 
 
 def resolve(
-    dataset: str = "digits",
+    dataset: str | None = None,
     model: str | None = None,
     method: str = NO_METHOD,
     sparsity: float = 0.0,
@@ -32,28 +34,41 @@ def resolve(
     device: str = "auto",
     threads: int = 1,
     energy: str = "auto",
+    workload: str | None = None,
+    task: str | None = None,
+    split: str | None = None,
+    split_seed: int | None = None,
+    features: str | None = None,
+    data_root: Path | None = None,
 ) -> RunSpec:
     """Return the spec of one run. Sparsity 0 is the base model: the run that only trains.
 
+    ``split_seed`` is ``seed`` unless it is given: runs of several seeds on one split differ in their models only.
+
     Raises:
         UsageError: naming what is unknown or out of range.
+        DatasetError: if the raw files of the data set are nowhere and cannot be downloaded.
     """
-    chosen = workload(dataset, model)
-    entry = DATASETS[dataset]
+    chosen = choose_workload(dataset, model, task, workload, data_root)
     if method != NO_METHOD:
         METHODS[method]
     if not 0 <= sparsity < 1:
         raise UsageError(f"sparsity {sparsity:g}: must be at least 0 and below 1")
-    if seed < 0 or threads < 1:
+    if seed < 0 or threads < 1 or (split_seed or 0) < 0:
         raise UsageError(f"seed {seed} and threads {threads}: a seed is at least 0, threads at least 1")
     if energy not in METERS:
         raise UsageError(unknown("energy source", energy, METERS))
+    if features not in (None, *get_args(Features)):
+        raise UsageError(unknown("encoding of features", str(features), get_args(Features)))
     compressing = method != NO_METHOD and sparsity > 0
     return RunSpec(
-        dataset=dataset,
-        task=entry.task,
+        dataset=chosen.dataset,
+        data=fingerprint(chosen.dataset, data_root),
+        task=chosen.task,
         model=chosen.model,
-        arguments={**MODELS[chosen.model].arguments, **chosen.arguments},
+        code=source_digest(chosen.model) if is_reference(chosen.model) else "",
+        arguments={**find_model(chosen.model).arguments(chosen.task), **chosen.arguments},
+        features=cast(Features, features or chosen.features),
         recipe=_with_epochs(chosen.recipe, epochs, "epochs"),
         method=method if compressing else NO_METHOD,
         sparsity=sparsity if compressing else 0.0,
@@ -61,11 +76,19 @@ def resolve(
         if compressing and finetune
         else None,
         seed=seed,
-        split=random_split(entry.nodes, entry.validation, entry.test, seed),
+        split=_split(chosen, split, seed if split_seed is None else split_seed),
         device=resolve_device(device),
         threads=threads,
         energy=energy,
     )
+
+
+def _split(chosen: Workload, kind: str | None, seed: int) -> SplitSpec:
+    if kind is not None and kind not in SPLITS[chosen.task]:
+        if any(kind in kinds for kinds in SPLITS.values()):
+            raise UsageError(f"--split {kind}: {chosen.task} has {', '.join(SPLITS[chosen.task])}")
+        raise UsageError(unknown("split", kind, SPLITS[chosen.task]))
+    return replace(chosen.split, kind=kind or chosen.split.kind, seed=seed)
 
 
 def parse_levels(text: str) -> list[float]:

@@ -22,7 +22,7 @@ from gnncompress.measurements import Compressed, Measurement
 from gnncompress.profiling.environment import environment
 from gnncompress.profiling.isolation import isolated
 from gnncompress.pruning.masks import sparsity_measurements
-from gnncompress.tasks.node_classification import NodeClassification
+from gnncompress.tasks.base import Task
 from gnncompress.tasks.training import Progress, train
 
 OnEpoch = Callable[[Progress], None]
@@ -42,15 +42,15 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
         rows += _pack(result.model, folder / MODEL)
         rows += isolated(measure_inference, spec, folder / MODEL, data_root)
         write_json(folder / SPEC, spec.model_dump(mode="json"))
-        write_json(folder / ENVIRONMENT, environment(spec.device, spec.threads))
+        write_json(folder / ENVIRONMENT, environment(spec.device, spec.threads) | {"notes": list(task.notes)})
         write_text(folder / RESULTS, to_csv(spec, rows))
-    return result.warnings
+    return [*task.notes, *result.warnings]
 
 
-def _compress(spec: RunSpec, store: Store, task: NodeClassification, on_epoch: OnEpoch) -> Compressed:
+def _compress(spec: RunSpec, store: Store, task: Task, on_epoch: OnEpoch) -> Compressed:
     """Train the base model, or load it and apply the spec's method to it."""
     if spec.method == NO_METHOD:
-        model = new_model(spec)
+        model = new_model(spec, task)
         rows = train(model, task, spec.recipe, spec.seed, "train", on_epoch)
         return Compressed(model, [*rows, *sparsity_measurements(model)])
 
@@ -58,7 +58,7 @@ def _compress(spec: RunSpec, store: Store, task: NodeClassification, on_epoch: O
         assert spec.finetune is not None
         return train(pruned, task, spec.finetune, spec.seed, "finetune", on_epoch)
 
-    model = load_model(spec, load_checkpoint(store.path(spec.base()) / MODEL))
+    model = load_model(spec, task, load_checkpoint(store.path(spec.base()) / MODEL))
     method = METHODS[spec.method].load()(sparsity=spec.sparsity)
     compressed: Compressed = method.apply(model, finetune if spec.finetune else None)
     return compressed

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from gnncompress.profiling.latency import Window
 from gnncompress.tasks.recipe import Recipe
-from gnncompress.tasks.splits import Split
+from gnncompress.tasks.splits import SplitSpec
 
 NO_METHOD = "none"
 
@@ -18,23 +18,28 @@ NO_METHOD = "none"
 class RunSpec(BaseModel):
     """One run: a trained model when ``method`` is none, else that model compressed by the method.
 
-    Units: ``sparsity`` is the fraction of zeros among prunable weights; ``threads`` is torch's thread count.
+    ``data`` and ``code`` are SHA-256 digests of the data set's raw files and of a model of the user's own, empty where
+    the package itself fixes them. Units: ``sparsity`` is the fraction of zeros among prunable weights; ``threads`` is
+    torch's thread count.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[1] = 1
+    version: Literal[2] = 2
     dataset: str
+    data: str = ""
     task: str
     model: str
-    arguments: dict[str, int | float]
+    code: str = ""
+    arguments: dict[str, str | int | float]
+    features: Literal["auto", "raw", "one-hot"] = "auto"
     recipe: Recipe
     method: str = NO_METHOD
     scheme: str = ""
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
     finetune: Recipe | None = None
     seed: Annotated[int, Field(ge=0)]
-    split: Split
+    split: SplitSpec
     device: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(ge=1)] = 1
     window: Window = Window()

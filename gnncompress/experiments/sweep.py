@@ -54,6 +54,7 @@ class Sweep:
         self._data_root = data_root
         self._observer = observer
         self._errors: dict[str, Exception] = {}
+        self._told: set[tuple[str, str]] = set()
 
     def run(self, specs: Iterable[RunSpec]) -> Outcome:
         """Carry out what is not finished yet.
@@ -100,7 +101,9 @@ class Sweep:
             self._store.fail(spec, error)
             raise
         for warning in warnings:
-            self._observer.warned(spec, warning)
+            if (spec.dataset, warning) not in self._told:  # what is wrong with the data is the same for every run
+                self._observer.warned(spec, warning)
+            self._told.add((spec.dataset, warning))
 
 
 def reason(error: Exception) -> str:

@@ -3,35 +3,70 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnncompress.errors import UsageError
+from gnncompress.errors import GnncompressError, TaskError, UsageError
+
+_WHOLE = ("data", "batch_data")
 
 
-def caller(model: nn.Module, data: Data) -> Callable[[], Tensor]:
-    """Return a function without arguments that calls ``model`` on ``data``.
+def wants(model: nn.Module, field: str) -> bool:
+    """Say whether ``model.forward`` has a parameter called ``field``."""
+    return field in inspect.signature(model.forward).parameters
+
+
+def arguments(model: nn.Module, data: Data) -> Mapping[str, Any]:
+    """Return what ``model.forward`` asks for by name.
 
     A parameter called ``data`` or ``batch_data`` gets the whole object; any other gets the field of that name
-    (``x``, ``edge_index``, ``edge_attr``, ``edge_weight``, ...) or its own default.
+    (``x``, ``edge_index``, ``edge_attr``, ``edge_weight``, ``batch``, ...) or its own default.
 
     Raises:
         UsageError: naming the parameter that neither the data nor a default fills.
     """
-    arguments: dict[str, Any] = {}
+    filled: dict[str, Any] = {}
     for name, parameter in inspect.signature(model.forward).parameters.items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        if name in ("data", "batch_data"):
-            arguments[name] = data
+        if name in _WHOLE:
+            filled[name] = data
         elif data.get(name) is not None:
-            arguments[name] = data[name]
+            filled[name] = data[name]
         elif parameter.default is parameter.empty:
             raise UsageError(
                 f"{type(model).__name__}.forward wants {name!r}, which the data does not have; "
                 f"it has: {', '.join(data.keys())}"
             )
-    return lambda: model(**arguments)
+    return filled
+
+
+def call(model: nn.Module, data: Data) -> Tensor:
+    """Return ``model``'s output for ``data``."""
+    output: Tensor = model(**arguments(model, data))
+    return output
+
+
+def probe(model: nn.Module, data: Data) -> Tensor:
+    """Call a model on data it has not seen yet; what it cannot take is told in one line.
+
+    Raises:
+        TaskError: naming the model, what it raised, and the shapes it was given.
+    """
+    given = arguments(model, data)
+    shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in given.items() if isinstance(value, Tensor))
+    try:
+        output = model(**given)
+    except GnncompressError:
+        raise
+    except Exception as error:
+        raise TaskError(
+            f"{type(model).__name__} cannot take this data ({shapes or 'the whole Data'}): "
+            f"{type(error).__name__}: {' '.join(str(error).split())}"
+        ) from error
+    if not isinstance(output, Tensor):
+        raise TaskError(f"{type(model).__name__}.forward returns a {type(output).__name__}; it must return one tensor")
+    return output

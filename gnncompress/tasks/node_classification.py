@@ -2,66 +2,83 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
 import torch
-from sklearn.metrics import accuracy_score, f1_score
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Data
 
-from gnncompress.measurements import Measurement
-from gnncompress.tasks.calling import caller
+from gnncompress.errors import TaskError
+from gnncompress.measurements import NODES, Measurement
+from gnncompress.tasks.base import Task, auxiliary_loss
+from gnncompress.tasks.calling import call, probe
+from gnncompress.tasks.labels import absent_classes
+from gnncompress.tasks.metrics import classification_scores, constant_scores, rows
 from gnncompress.tasks.splits import Split
 
 
-class NodeClassification:
+class NodeClassification(Task):
     """The task of predicting ``data.y`` for every node, trained with cross-entropy on the training nodes.
 
     Shapes: data.x [N, F], data.y [N] of class numbers; a model returns logits [N, C].
+
+    Raises:
+        TaskError: if a class has no training node.
     """
 
-    name = "node-classification"
+    name: ClassVar[str] = NODES
 
     def __init__(self, data: Data, split: Split, device: str = "cpu") -> None:
+        self.features = int(data.num_features)
+        self.outputs = int(data.y.max()) + 1
+        self.items = int(data.num_nodes)
+        absent_classes(data.y[list(split.train)], self.outputs, "node")
         self.data = data.to(device)
         self.train_nodes = torch.tensor(split.train, device=device)
         self.validation_nodes = torch.tensor(split.validation, device=device)
         self.test_nodes = torch.tensor(split.test, device=device)
-        self.items = int(data.num_nodes)
 
-    def outputs(self, model: nn.Module) -> Tensor:
-        """Return the logits of all nodes."""
-        return caller(model, self.data)()
+    def batches(self, size: int) -> Iterable[Tensor]:
+        """Yield the training nodes, all at once: the graph is one."""
+        yield self.train_nodes
 
-    def loss(self, model: nn.Module) -> Tensor:
+    def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
         """Return the mean cross-entropy over the training nodes: -log softmax(logits)[y]."""
-        return F.cross_entropy(self.outputs(model)[self.train_nodes], self.data.y[self.train_nodes])
+        return F.cross_entropy(call(model, self.data)[batch], self.data.y[batch]) + auxiliary_loss(model)
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> tuple[float, float]:
-        """Return accuracy and loss on the validation nodes: the figures that choose the model."""
+        """Return accuracy and loss on the validation nodes."""
         model.eval()
-        logits, target = self.outputs(model)[self.validation_nodes], self.data.y[self.validation_nodes]
+        logits, target = call(model, self.data)[self.validation_nodes], self.data.y[self.validation_nodes]
         return float((logits.argmax(1) == target).float().mean()), float(F.cross_entropy(logits, target))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> list[Measurement]:
-        """Score ``model`` on the test nodes, each score beside that of the majority class.
-
-        The majority class is that of the training nodes: a constant predictor that knows no test label.
-        Raises nothing on a class that is never predicted; its F1 is then 0, as is usual.
-        """
+        """Score ``model`` on the test nodes, each score beside that of the training nodes' majority class."""
         model.eval()
-        logits = self.outputs(model)[self.test_nodes]
+        logits = call(model, self.data)[self.test_nodes]
         target = self.data.y[self.test_nodes]
-        majority = self.data.y[self.train_nodes].mode().values.expand_as(target)
-        measurements = [Measurement("evaluate", "loss", float(F.cross_entropy(logits, target)), "nats")]
-        for prefix, predicted in (("", logits.argmax(1)), ("majority_", majority)):
-            truth, guess = target.cpu().numpy(), predicted.cpu().numpy()
-            scores = {
-                "accuracy": accuracy_score(truth, guess),
-                "f1_macro": f1_score(truth, guess, average="macro", zero_division=0),
-            }
-            measurements += [
-                Measurement("evaluate", prefix + metric, float(score), "fraction") for metric, score in scores.items()
-            ]
-        return measurements
+        majority = int(self.data.y[self.train_nodes].mode().values)
+        truth = target.cpu().numpy()
+        return [
+            Measurement("evaluate", "loss", float(F.cross_entropy(logits, target)), "nats"),
+            *rows(classification_scores(truth, logits.double().softmax(1).cpu().numpy())),
+            *rows(constant_scores(truth, majority, self.outputs), "majority_"),
+        ]
+
+    def inference(self, model: nn.Module) -> Callable[[], object]:
+        """Return the call that computes the logits of all nodes."""
+        return lambda: call(model, self.data)
+
+    @torch.no_grad()
+    def check(self, model: nn.Module) -> None:
+        """Insist on logits [N, C]."""
+        shape = list(probe(model.eval(), self.data).shape)
+        if shape != [self.items, self.outputs]:
+            raise TaskError(
+                f"{type(model).__name__} returns {shape} where {self.name} needs logits "
+                f"[{self.items} nodes, {self.outputs} classes]"
+            )

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train: Adam with L2 ``weight_decay``, at most ``epochs``, stopping ``patience`` after the best one."""
+    """How to train: at most ``epochs``, stopping ``patience`` epochs after the best one.
+
+    ``weight_decay`` is an L2 term in the gradient for adam, decoupled for adamw. ``batch_size`` counts graphs or
+    training edges, 0 for all at once. Gradients are clipped to +-``clip`` where it is above 0. The learning rate is
+    multiplied by ``decay`` every ``decay_every`` epochs where that is above 0. ``select`` says what chooses the
+    epoch: the validation score (then the lowest loss), or the validation loss (then the highest score).
+    ``preconditioner`` may be kfac.
+    """
 
     epochs: int
     learning_rate: float
     weight_decay: float
     patience: int
+    optimizer: Literal["adam", "adamw"] = "adam"
+    batch_size: int = 0
+    clip: float = 0.0
+    decay_every: int = 0
+    decay: float = 0.5
+    select: Literal["score", "loss"] = "score"
+    preconditioner: Literal["", "kfac"] = ""

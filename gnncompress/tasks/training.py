@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
 from gnncompress.errors import TrainingError
 from gnncompress.measurements import Measurement, Phase
+from gnncompress.tasks.kfac import KFAC
 from gnncompress.tasks.recipe import Recipe
+
+_OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
 class Trainable(Protocol):
     """What the loop needs of a task."""
 
-    def loss(self, model: nn.Module) -> Tensor: ...  # noqa: D102
+    def batches(self, size: int) -> Iterable[Any]: ...  # noqa: D102
+
+    def loss(self, model: nn.Module, batch: Any) -> Tensor: ...  # noqa: D102
 
     def validate(self, model: nn.Module) -> tuple[float, float]: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
 class Progress:
-    """What one epoch showed: its number, the training loss and the validation score."""
+    """What one epoch showed: its number, the mean training loss of its batches and the validation score."""
 
     epoch: int
     epochs: int
@@ -44,50 +50,80 @@ def train(
 ) -> list[Measurement]:
     """Train ``model`` in place and leave it in its best state on the validation set.
 
-    Best is the highest validation score, then the lowest validation loss, then the earliest epoch. The state
-    before the first step takes part as epoch 0, so fine-tuning never chooses a model that validates worse than
-    the one it was given. The same rule chooses base and compressed models.
+    Best is what ``recipe.select`` says: the highest validation score, then the lowest loss (or the other way
+    round), then the earliest epoch. The state before the first step takes part as epoch 0, so fine-tuning never
+    chooses a model that validates worse than the one it was given. The same rule chooses base and compressed models.
 
-    Returns duration (seconds), epochs run and the epoch chosen, as measurements of ``phase``.
+    Returns duration (seconds), epochs run, the epoch chosen and CPU seconds an epoch of training steps, as
+    measurements of ``phase``.
 
     Raises:
         TrainingError: when a loss is not finite; the message says at which epoch.
     """
     torch.manual_seed(seed)
     started = time.perf_counter()
-    optimizer = torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    best, best_epoch, best_state = _rank(task, model), 0, _snapshot(model)
-    epoch = 0
-    for epoch in range(1, recipe.epochs + 1):
-        model.train()
-        optimizer.zero_grad()
-        loss = task.loss(model)
-        if not math.isfinite(loss.item()):
-            raise TrainingError(
-                f"{phase}: the loss is {loss.item()} at epoch {epoch} (seed {seed}); "
-                "lower the learning rate or the weight decay"
-            )
-        loss.backward()
-        optimizer.step()
-        rank = _rank(task, model)
-        if rank > best:
-            best, best_epoch, best_state = rank, epoch, _snapshot(model)
-        on_epoch(Progress(epoch, recipe.epochs, loss.item(), rank[0]))
-        if epoch - best_epoch >= recipe.patience:
-            break
+    optimizer = _OPTIMIZERS[recipe.optimizer](
+        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+    )
+    best, best_epoch, best_state = _rank(task, model, recipe), 0, _snapshot(model)
+    epoch, stepping = 0, 0.0
+    with KFAC(model) if recipe.preconditioner == "kfac" else contextlib.nullcontext() as preconditioner:
+        for epoch in range(1, recipe.epochs + 1):
+            begun = time.process_time()
+            loss = _steps(model, task, recipe, optimizer, preconditioner)
+            stepping += time.process_time() - begun
+            if not math.isfinite(loss):
+                raise TrainingError(
+                    f"{phase}: the loss is {loss} at epoch {epoch} (seed {seed}); "
+                    "lower the learning rate or the weight decay"
+                )
+            if recipe.decay_every and epoch % recipe.decay_every == 0:
+                for group in optimizer.param_groups:
+                    group["lr"] *= recipe.decay
+            rank = _rank(task, model, recipe)
+            if rank > best:
+                best, best_epoch, best_state = rank, epoch, _snapshot(model)
+            score = rank[0] if recipe.select == "score" else rank[1]
+            on_epoch(Progress(epoch, recipe.epochs, loss, score))
+            if epoch - best_epoch >= recipe.patience:
+                break
     _restore(model, best_state)
     model.eval()
     return [
         Measurement(phase, "duration", time.perf_counter() - started, "s"),
         Measurement(phase, "epochs", epoch, "epochs"),
         Measurement(phase, "best_epoch", best_epoch, "epochs"),
+        Measurement(phase, "epoch_cpu_duration", stepping / max(epoch, 1), "s"),
     ]
 
 
-def _rank(task: Trainable, model: nn.Module) -> tuple[float, float]:
-    """Return validation score and negated loss; a model whose loss is NaN ranks last."""
+def _steps(
+    model: nn.Module, task: Trainable, recipe: Recipe, optimizer: torch.optim.Optimizer, preconditioner: KFAC | None
+) -> float:
+    """Take one epoch's steps and return the mean loss; a loss that is not finite ends it before its step."""
+    model.train()
+    losses = []
+    for batch in task.batches(recipe.batch_size):
+        optimizer.zero_grad()
+        loss = task.loss(model, batch)
+        losses.append(loss.item())
+        if not math.isfinite(losses[-1]):
+            return losses[-1]
+        loss.backward()
+        if preconditioner is not None:
+            preconditioner.step()
+        if recipe.clip > 0:
+            nn.utils.clip_grad_value_(model.parameters(), recipe.clip)
+        optimizer.step()
+    return sum(losses) / len(losses)
+
+
+def _rank(task: Trainable, model: nn.Module, recipe: Recipe) -> tuple[float, float]:
+    """Return what is to be maximized: score and negated loss, in the recipe's order; a NaN loss ranks last."""
     score, loss = task.validate(model)
-    return (score, -loss) if not math.isnan(loss) else (-math.inf, -math.inf)
+    if math.isnan(loss):
+        return -math.inf, -math.inf
+    return (score, -loss) if recipe.select == "score" else (-loss, score)
 
 
 def _snapshot(model: nn.Module) -> dict[str, Tensor]:

@@ -4,12 +4,13 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from gnncompress.datasets import DATASETS, load_dataset
-from gnncompress.datasets.digits import NEIGHBOURS, load
+from gnncompress.datasets.digits import NEIGHBOURS, load, load_grid
 
 
 def test_statistics_are_the_declared_ones() -> None:
-    data = load_dataset("digits")
-    assert (data.num_nodes, data.num_edges) == (DATASETS["digits"].nodes, DATASETS["digits"].edges)
+    data = load_dataset("digits").graphs
+    statistics = DATASETS["digits"].statistics
+    assert (data.num_nodes, data.num_edges) == (statistics["nodes"], statistics["edges"])
     assert data.is_undirected()
     assert not data.has_self_loops()
     assert float(data.x.min()) == 0
@@ -17,7 +18,7 @@ def test_statistics_are_the_declared_ones() -> None:
 
 
 def test_edges_are_those_of_a_slow_search() -> None:
-    data = load()
+    data = load().graphs
     images = load_digits().data.astype(int)
     expected = set()
     for node in range(0, 1797, 97):
@@ -30,4 +31,24 @@ def test_edges_are_those_of_a_slow_search() -> None:
 
 
 def test_graph_is_the_same_every_time() -> None:
-    assert (load().edge_index == load().edge_index).all()
+    assert (load().graphs.edge_index == load().graphs.edge_index).all()
+
+
+def test_grid_joins_pixels_that_touch() -> None:
+    graphs = load_dataset("digits-grid").as_list()
+    images = load_digits()
+    assert len(graphs) == 1797
+    assert graphs[3].y.tolist() == [images.target[3]]
+    assert graphs[3].is_undirected()
+    edges = set(map(tuple, graphs[3].edge_index.t().tolist()))
+    expected = {
+        (8 * r + c, 8 * (r + dr) + c + dc)
+        for r in range(8)
+        for c in range(8)
+        for dr, dc in ((0, 1), (1, 0), (0, -1), (-1, 0))
+        if 0 <= r + dr < 8 and 0 <= c + dc < 8
+    }
+    assert edges == expected
+    pixel = 8 * 2 + 5
+    assert np.allclose(graphs[3].x[pixel], [images.images[3][2, 5] / 16, 2 / 7, 5 / 7])
+    assert load_grid().graphs[0].x.shape == (64, 3)

@@ -2,18 +2,26 @@ from __future__ import annotations
 
 import hashlib
 import os
+import pickle
 import shutil
+from collections import defaultdict
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from scipy.sparse import csr_matrix
+from torch_geometric.data import Data
+from torch_geometric.datasets import Planetoid
 
-from gnncompress.datasets import DATASETS, load_dataset
-from gnncompress.datasets.planetoid import CORA
+from gnncompress.datasets import locations
+from gnncompress.datasets.planetoid import CORA, fingerprint, load
 from gnncompress.errors import DatasetError
 
+KEYS = {"x", "edge_index", "y", "train_mask", "val_mask", "test_mask"}
 
-def fingerprint(folder: Path) -> dict[str, tuple[str, int]]:
+
+def state(folder: Path) -> dict[str, tuple[str, int]]:
     return {
         str(path): (hashlib.sha256(path.read_bytes()).hexdigest(), path.stat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))
@@ -21,107 +29,231 @@ def fingerprint(folder: Path) -> dict[str, tuple[str, int]]:
     }
 
 
+def one(source: str, data_root: Path | None = None) -> Data:
+    graph = load(source, data_root).graphs
+    assert isinstance(graph, Data)
+    return graph
+
+
+def assert_equal_to_pyg(root: Path, name: str) -> Data:
+    expected, found = Planetoid(str(root / "Planetoid"), name)[0], one(name, root)
+    assert set(expected.keys()) == set(found.keys()) == KEYS
+    for key in KEYS:
+        assert found[key].dtype == expected[key].dtype
+        assert torch.equal(found[key], expected[key]), key
+    return found
+
+
 @pytest.fixture
-def copy(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy of Cora's raw files that may be damaged, and no other place to find them."""
-    shutil.copytree(data_root / "Planetoid" / "Cora" / "raw", tmp_path / "Planetoid" / "Cora" / "raw")
-    for path in (tmp_path / "Planetoid" / "Cora" / "raw").iterdir():
-        path.chmod(0o644)
+def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty root and an empty cache, and no network."""
+
+    def offline(*_: object) -> Path:
+        raise OSError("no network")
+
     monkeypatch.delenv("GNNCOMPRESS_DATA", raising=False)
+    monkeypatch.setenv("GNNCOMPRESS_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(locations, "fetch", offline)
     return tmp_path
 
 
+@pytest.fixture
+def copy(data_root: Path, nowhere: Path) -> Path:
+    """A copy of Cora's raw files that may be damaged, and no other place to find them."""
+    raw = nowhere / "Planetoid" / "Cora" / "raw"
+    shutil.copytree(data_root / "Planetoid" / "Cora" / "raw", raw)
+    for path in raw.iterdir():
+        path.chmod(0o644)
+    return nowhere
+
+
+@pytest.fixture
+def citeseer(nowhere: Path) -> Path:
+    """A root with a small CiteSeer whose test nodes have gaps, as the real one's have."""
+    raw = nowhere / "Planetoid" / "CiteSeer" / "raw"
+    raw.mkdir(parents=True)
+    random = np.random.default_rng(0)
+    known, train, test = 540, 12, np.array([547, 540, 545, 542, 544])
+    features = (random.random((known + len(test), 9)) < 0.3).astype(np.float32)
+    labels = np.eye(4, dtype=np.int32)[random.integers(4, size=known + len(test))]
+    graph: defaultdict[int, list[int]] = defaultdict(list, {node: [] for node in range(int(test.max()) + 1)})
+    for a, b in random.integers(known, size=(900, 2)).tolist():
+        graph[a].append(b)
+        graph[b].append(a)
+    graph[545] += [3, 3, 545]
+    graph[3].append(545)
+    parts = {
+        "x": csr_matrix(features[:train]),
+        "allx": csr_matrix(features[:known]),
+        "tx": csr_matrix(features[known:]),
+        "y": labels[:train],
+        "ally": labels[:known],
+        "ty": labels[known:],
+        "graph": graph,
+    }
+    for part, content in parts.items():
+        (raw / f"ind.citeseer.{part}").write_bytes(pickle.dumps(content, protocol=4))
+    (raw / "ind.citeseer.test.index").write_text("".join(f"{node}\n" for node in test))
+    return nowhere
+
+
 def test_cora_is_the_published_graph(data_root: Path) -> None:
-    before = fingerprint(data_root / "Planetoid")
-    data = load_dataset("cora", data_root)
-    entry = DATASETS["cora"]
-    assert (data.num_nodes, data.num_edges) == (entry.nodes, entry.edges) == (2708, 10556)
+    before = state(data_root / "Planetoid")
+    data = one("Cora", data_root)
+    assert (data.num_nodes, data.num_edges) == (2708, 10556)
     assert int(data.x.count_nonzero()) == 49216
     assert data.y.bincount().tolist() == [351, 217, 418, 818, 426, 298, 180]
-    assert fingerprint(data_root / "Planetoid") == before, "raw data must not be written to"
+    assert [int(data[f"{part}_mask"].sum()) for part in ("train", "val", "test")] == [140, 500, 1000]
+    assert load("cora", data_root).notes == ()
+    assert state(data_root / "Planetoid") == before, "raw data must not be written to"
+
+
+def test_cora_equals_pyg(copy: Path) -> None:
+    assert_equal_to_pyg(copy, "Cora")
+
+
+def test_citeseer_with_gaps_equals_pyg(citeseer: Path) -> None:
+    data = assert_equal_to_pyg(citeseer, "CiteSeer")
+    assert data.num_nodes == 548
+    assert not data.x[[541, 543, 546]].any()
+    assert load("CiteSeer", citeseer).notes == (
+        "3 nodes have neither features nor a label in the files: zeros and class 0 stand in",
+    )
 
 
 def test_environment_variable_is_searched(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GNNCOMPRESS_DATA", str(copy))
-    assert load_dataset("cora").num_nodes == 2708
+    assert one("Cora").num_nodes == 2708
 
 
-def test_derived_data_outlives_its_raw_files_and_is_checked(copy: Path) -> None:
-    first = load_dataset("cora", copy)
-    assert torch.equal(load_dataset("cora", copy).x, first.x)
+def test_fingerprint_follows_the_content(citeseer: Path) -> None:
+    before = fingerprint("citeseer", citeseer)
+    assert len(bytes.fromhex(before)) == 32
+    assert fingerprint("CiteSeer", citeseer) == before
+    file = citeseer / "Planetoid" / "CiteSeer" / "raw" / "ind.citeseer.test.index"
+    file.write_text(file.read_text() + "\n")
+    assert fingerprint("CiteSeer", citeseer) != before
 
 
 def test_file_cut_short_is_named(copy: Path) -> None:
     file = copy / "Planetoid" / "Cora" / "raw" / "ind.cora.allx"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(DatasetError, match=r"ind\.cora\.allx: damaged or cut short \(1,000 bytes"):
-        load_dataset("cora", copy)
+        load("Cora", copy)
+
+
+def test_file_without_checksum_cut_short_is_named(citeseer: Path) -> None:
+    file = citeseer / "Planetoid" / "CiteSeer" / "raw" / "ind.citeseer.graph"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(DatasetError, match=r"ind\.citeseer\.graph: damaged or cut short \("):
+        load("CiteSeer", citeseer)
+
+
+class Evil:
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, (f"touch {self.marker}",)
 
 
 def test_pickle_that_is_not_the_published_one_is_never_opened(copy: Path) -> None:
     marker = copy / "executed"
-
-    class Evil:
-        def __reduce__(self) -> object:
-            return os.system, (f"touch {marker}",)
-
-    import pickle
-
-    (copy / "Planetoid" / "Cora" / "raw" / "ind.cora.x").write_bytes(pickle.dumps(Evil()))
+    (copy / "Planetoid" / "Cora" / "raw" / "ind.cora.x").write_bytes(pickle.dumps(Evil(marker)))
     with pytest.raises(DatasetError, match=r"ind\.cora\.x: damaged"):
-        load_dataset("cora", copy)
+        load("Cora", copy)
     assert not marker.exists()
+
+
+@pytest.mark.parametrize("part", ["x", "allx", "ty", "graph"])
+def test_pickle_that_asks_for_code_is_refused(citeseer: Path, part: str) -> None:
+    marker = citeseer / "executed"
+    file = citeseer / "Planetoid" / "CiteSeer" / "raw" / f"ind.citeseer.{part}"
+    file.write_bytes(pickle.dumps(Evil(marker)))
+    with pytest.raises(DatasetError, match=rf"ind\.citeseer\.{part}: asks for (posix|nt)\.system"):
+        load("CiteSeer", citeseer)
+    assert not marker.exists()
+
+
+def broken_csr() -> csr_matrix:
+    matrix = csr_matrix(np.eye(3, dtype=np.float32))
+    matrix.indices[0] = 1_000_000
+    return matrix
+
+
+@pytest.mark.parametrize(
+    ("part", "content", "message"),
+    [
+        ("allx", broken_csr(), r"allx: damaged, holds no matrix \("),
+        ("x", np.zeros((5, 9)), r"citeseer\.x: 5 found where the other files say 12"),
+        ("allx", [1, 2], r"allx: damaged, holds no matrix \("),
+        ("ally", np.zeros(3), r"ally: damaged, holds no matrix of finite numbers"),
+        ("tx", np.full((5, 9), np.nan), r"tx: damaged, holds no matrix of finite numbers"),
+        ("ally", np.zeros((3, 4)), r"ally: 3 found where the other files say 540"),
+        ("tx", np.zeros((5, 2)), r"tx: 2 found where the other files say 9"),
+        ("ty", np.zeros((5, 2)), r"ty: 2 found where the other files say 4"),
+        ("tx", np.zeros((4, 9)), r"tx: 4 found where the other files say 5"),
+        ("ty", np.zeros((4, 4)), r"ty: 4 found where the other files say 5"),
+        ("graph", [[1], [0]], r"graph: damaged, holds no lists of neighbours"),
+        ("graph", {0: [1], 1: ["a"]}, r"graph: damaged, holds no lists of neighbours"),
+        ("graph", {0: [99999]}, r"graph: an edge ends outside the other files' 548 nodes"),
+        ("test.index", b"540\n541\nx\n", r"test\.index: line 3: 'x' is not the number of a further node"),
+        ("test.index", b"540\n540\n", r"test\.index: line 2: '540' is not the number of a further node"),
+        ("test.index", b"", r"test\.index: line 1: '' is not"),
+        ("test.index", b"541\n542\n543\n544\n545\n", r"test\.index: 541 found where the other files say 540"),
+        ("test.index", b"540\n541\n542\n543\n9540541\n", r"test\.index: node 9,540,541 is far beyond the others"),
+    ],
+)
+def test_contradictions_are_named(citeseer: Path, part: str, content: object, message: str) -> None:
+    file = citeseer / "Planetoid" / "CiteSeer" / "raw" / f"ind.citeseer.{part}"
+    file.write_bytes(content if isinstance(content, bytes) else pickle.dumps(content, protocol=4))
+    with pytest.raises(DatasetError, match=message) as caught:
+        load("CiteSeer", citeseer)
+    assert "\n" not in str(caught.value)
 
 
 def test_missing_file_is_named(copy: Path) -> None:
     (copy / "Planetoid" / "Cora" / "raw" / "ind.cora.ty").unlink()
     with pytest.raises(DatasetError, match=r"raw: ind\.cora\.ty missing"):
-        load_dataset("cora", copy)
+        load("Cora", copy)
 
 
-def test_without_files_or_network_it_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GNNCOMPRESS_DATA", raising=False)
-    monkeypatch.setenv("GNNCOMPRESS_CACHE", str(tmp_path / "cache"))
+def test_unknown_name_is_refused(nowhere: Path) -> None:
+    with pytest.raises(DatasetError, match="data set nell: no Planetoid network has that name; there are Cora, Cite"):
+        load("nell", nowhere)
 
-    def offline(*_: object, **__: object) -> None:
-        raise OSError("no network")
 
-    monkeypatch.setattr("gnncompress.datasets.planetoid.Planetoid", offline)
+@pytest.mark.parametrize("call", [load, fingerprint])
+def test_without_files_or_network_it_says_what_to_do(nowhere: Path, call: object) -> None:
+    assert callable(call)
     with pytest.raises(DatasetError) as caught:
-        load_dataset("cora", tmp_path)
+        call("Cora", nowhere)
     message = str(caught.value)
-    for part in (*CORA, "no network", str(tmp_path / "cache" / "Planetoid" / "Cora" / "raw"), "-d digits"):
+    for part in (*CORA, "no network", str(nowhere / "cache" / "Planetoid" / "Cora" / "raw"), "-d digits"):
         assert part in message
-    assert not list((tmp_path / "cache" / "Planetoid").iterdir()), "nothing half-downloaded may stay"
+    assert not list((nowhere / "cache" / "Planetoid").iterdir()), "nothing half-downloaded may stay"
 
 
-def test_download_lands_in_the_cache(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gnncompress.datasets import planetoid
+def test_download_lands_in_the_cache(data_root: Path, nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    urls = []
 
-    monkeypatch.delenv("GNNCOMPRESS_DATA", raising=False)
-    monkeypatch.setenv("GNNCOMPRESS_CACHE", str(tmp_path))
-    genuine = planetoid.Planetoid
-    calls = []
+    def online(url: str, folder: Path) -> Path:
+        urls.append(url)
+        return Path(shutil.copy(data_root / "Planetoid" / "Cora" / "raw" / url.rpartition("/")[2], folder))
 
-    def online(root: str, name: str) -> object:
-        if not (Path(root) / name / "raw").exists():
-            calls.append(root)
-            shutil.copytree(data_root / "Planetoid" / name / "raw", Path(root) / name / "raw")
-        return genuine(root, name)
-
-    monkeypatch.setattr(planetoid, "Planetoid", online)
-    assert load_dataset("cora").num_nodes == 2708
-    assert load_dataset("cora").num_nodes == 2708
-    assert len(calls) == 1
-    assert sorted(path.name for path in (tmp_path / "Planetoid" / "Cora" / "raw").iterdir()) == sorted(CORA)
+    monkeypatch.setattr(locations, "fetch", online)
+    assert one("Cora").num_nodes == 2708
+    assert one("Cora").num_nodes == 2708
+    assert sorted(urls) == [f"{Planetoid.url}/{file}" for file in sorted(CORA)]
+    assert sorted(path.name for path in (nowhere / "cache" / "Planetoid" / "Cora" / "raw").iterdir()) == sorted(CORA)
 
 
-def test_statistics_that_differ_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    import dataclasses
+def test_download_of_something_else_is_not_kept(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def portal(url: str, folder: Path) -> Path:
+        (folder / url.rpartition("/")[2]).write_text("<html>please log in</html>")
+        return folder / url.rpartition("/")[2]
 
-    from gnncompress.datasets import registry
-
-    wrong = dataclasses.replace(DATASETS["digits"], edges=7)
-    monkeypatch.setattr(registry, "DATASETS", {"digits": wrong})
-    with pytest.raises(DatasetError, match="data set digits: 19,858 edges loaded where 7 are expected"):
-        load_dataset("digits")
+    monkeypatch.setattr(locations, "fetch", portal)
+    with pytest.raises(DatasetError, match=r"no download \(what arrived is not the published file\)"):
+        load("Cora")
+    assert not list((nowhere / "cache" / "Planetoid").iterdir())

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,6 +12,7 @@ from gnncompress.experiments.resolve import parse_levels, resolve, resolve_devic
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.experiments.workloads import WORKLOADS, workload
 from gnncompress.models import MODELS
+from gnncompress.tasks.splits import SPLITS, SplitSpec
 
 
 @pytest.mark.parametrize(
@@ -61,20 +64,19 @@ def test_spec_is_a_pure_function_of_the_choices() -> None:
         resolve("cora", "spline", "global", 0.5, seed=3, threads=2).run_id,
         resolve("cora", "gcn", "global", 0.5, seed=3).run_id,
         resolve("digits", "gcn", "global", 0.5, seed=3).run_id,
+        resolve("cora", "spline", "global", 0.5, seed=3, split="public").run_id,
+        resolve("cora", "spline", "global", 0.5, seed=3, split_seed=0).run_id,
+        resolve("cora", "spline", "global", 0.5, seed=3, features="raw").run_id,
     }
-    assert len(others) == 8
+    assert len(others) == 11
     assert one.run_id not in others
 
 
 def test_split_is_in_the_spec_and_the_same_for_every_method() -> None:
     specs = [resolve("cora", "spline", method, 0.5, seed=1) for method in ("global", "fine-grained")]
-    assert specs[0].split == specs[1].split == specs[0].base().split
-    assert [len(part) for part in (specs[0].split.train, specs[0].split.validation, specs[0].split.test)] == [
-        1708,
-        500,
-        500,
-    ]
-    assert resolve("cora", seed=2).split != specs[0].split
+    assert specs[0].split == specs[1].split == specs[0].base().split == SplitSpec("random", 1, 500, 500)
+    assert resolve("cora", seed=2).split.seed == 2
+    assert resolve("cora", seed=2, split_seed=7).split.seed == 7
 
 
 def test_sparsity_zero_is_the_base_model() -> None:
@@ -94,6 +96,11 @@ def test_sparsity_zero_is_the_base_model() -> None:
         ({"threads": 0}, "threads at least 1"),
         ({"epochs": 0}, "epochs 0: must be at least 1"),
         ({"energy": "rapll"}, r"unknown energy source 'rapll'; did you mean pyrapl\?"),
+        ({"split": "publik"}, r"unknown split 'publik'; did you mean public\?"),
+        ({"split": "scaffold"}, "--split scaffold: node-classification has random, public, stratified-kfold"),
+        ({"split_seed": -1}, "a seed is at least 0"),
+        ({"features": "onehot"}, r"unknown encoding of features 'onehot'; did you mean one-hot\?"),
+        ({"task": "link-predictions"}, r"unknown task 'link-predictions'; did you mean link-prediction"),
         ({"device": "gpu"}, "--device gpu: use auto, cpu or cuda"),
     ],
 )
@@ -110,10 +117,56 @@ def test_cuda_is_refused_where_there_is_none(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_workloads_name_what_there_is() -> None:
-    for known in WORKLOADS:
-        assert DATASETS[known.dataset]
-        assert MODELS[known.model]
-        assert workload(known.dataset, known.model) == known
-    assert workload("cora").model == "spline"
-    assert workload("digits").model == "gcn"
-    assert workload("digits", "spline").recipe == workload("cora", "spline").recipe
+    expected = "cora-node cora-link proteins bbbp gin-proteins gin-bbbp digits digits-link digits-grid"
+    assert set(WORKLOADS) == set(expected.split())
+    for name, known in WORKLOADS.items():
+        assert known.name == name
+        assert known.task in DATASETS[known.dataset].tasks
+        assert known.task in MODELS[known.model].tasks
+        assert known.split.kind in SPLITS[known.task]
+        assert workload(name=name) == known
+        assert workload(known.dataset, known.model, known.task) == known
+
+
+def test_choices_find_the_workload_that_fits() -> None:
+    assert workload().name == "digits"
+    assert workload("cora").name == "cora-node"
+    assert workload("cora", "ness").name == "cora-link"
+    assert workload("cora", task="link-prediction").name == "cora-link"
+    assert workload("bbbp", "gin").name == "gin-bbbp"
+    assert workload("PROTEINS").name == "proteins"
+
+
+def test_other_choices_make_a_workload() -> None:
+    made = workload("cora", "graphsage", "link-prediction")
+    assert made.split == WORKLOADS["cora-link"].split
+    assert made.task == "link-prediction"
+    assert workload("mutag").model == "gin"
+    assert workload("tox21").task == "multilabel-graph-classification"
+    assert workload("tu:Letter-high").task == "graph-classification"
+    replaced = workload(name="proteins", model="gin")
+    assert (replaced.model, replaced.split, replaced.recipe) == (
+        "gin",
+        WORKLOADS["proteins"].split,
+        WORKLOADS["gin-proteins"].recipe,
+    )
+
+
+@pytest.mark.parametrize(
+    ("choices", "message"),
+    [
+        ({"name": "proteinz"}, r"unknown workload 'proteinz'; did you mean proteins"),
+        ({"name": "proteins", "dataset": "cora"}, "--dataset cora: workload proteins has proteins"),
+        ({"name": "cora-link", "task": "node-classification"}, "workload cora-link has link-prediction"),
+        ({"dataset": "proteins", "task": "node-classification"}, "data set proteins is for graph-classification, not"),
+        ({"dataset": "cora", "task": "nodes"}, "unknown task 'nodes'; did you mean"),
+    ],
+)
+def test_contradictions_are_refused(choices: dict[str, str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        workload(**choices)
+
+
+def test_a_model_of_another_task_is_refused() -> None:
+    with pytest.raises(UsageError, match="model spline is for node-classification, not for graph-classification; use"):
+        resolve("mutag", "spline", data_root=Path("/nowhere"))

@@ -1,0 +1,60 @@
+"""What every task is, so that one training loop, one set of methods and one profiler serve all."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from gnncompress.measurements import Measurement
+
+
+class Task(ABC):
+    """Data, split, loss and scores of one prediction problem.
+
+    ``features`` is the width of the input, ``outputs`` what a model returns per item (classes, labels or, for links,
+    the width of an embedding), ``items`` how many items one call of ``inference`` processes, ``notes`` what the user
+    must be told of data and split.
+    """
+
+    name: ClassVar[str]
+    features: int
+    outputs: int
+    items: int
+    notes: tuple[str, ...] = ()
+
+    @abstractmethod
+    def batches(self, size: int) -> Iterable[Any]:
+        """Yield one epoch's batches of ``size`` items, in an order drawn anew; 0 is one batch of all."""
+
+    @abstractmethod
+    def loss(self, model: nn.Module, batch: Any) -> Tensor:
+        """Return the mean training loss of a batch."""
+
+    @abstractmethod
+    def validate(self, model: nn.Module) -> tuple[float, float]:
+        """Return score and loss on the validation items: the figures that choose the model."""
+
+    @abstractmethod
+    def evaluate(self, model: nn.Module) -> list[Measurement]:
+        """Score the test items, each score beside that of the best constant predictor (``majority_``)."""
+
+    @abstractmethod
+    def inference(self, model: nn.Module) -> Callable[[], object]:
+        """Return the call that predicts ``items`` items, with everything but the model's own work done before."""
+
+    @abstractmethod
+    def check(self, model: nn.Module) -> None:
+        """Call the model once, in evaluation mode; lazy layers take their shapes here.
+
+        Raises:
+            TaskError: if the model cannot take the data, or returns another shape than the task needs.
+        """
+
+
+def auxiliary_loss(model: nn.Module) -> Tensor | float:
+    """Return what a model adds to the task's loss after a training call, such as SuperGAT's attention loss."""
+    extra = getattr(model, "auxiliary_loss", None)
+    return extra() if callable(extra) else 0.0

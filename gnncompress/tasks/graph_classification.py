@@ -1,0 +1,167 @@
+"""Graph classification: many graphs, one class each, or several yes-or-no labels each."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.data import Batch, Data
+
+from gnncompress.errors import TaskError
+from gnncompress.measurements import GRAPHS, MULTILABEL, Measurement
+from gnncompress.tasks.base import Task, auxiliary_loss
+from gnncompress.tasks.batching import GraphBlock
+from gnncompress.tasks.calling import call, probe
+from gnncompress.tasks.labels import absent_classes
+from gnncompress.tasks.metrics import Scores, classification_scores, constant_scores, multilabel_scores, rows
+from gnncompress.tasks.splits import Split
+
+# Graphs a call outside training: large enough to be quick, small enough for any machine's memory.
+EVALUATION_BATCH = 512
+
+
+class _GraphTask(Task):
+    """What both tasks share: batches of graphs, and logits collected over a part of the split."""
+
+    def __init__(self, graphs: Sequence[Data], split: Split, outputs: int, device: str = "cpu") -> None:
+        self.features = int(graphs[0].num_features)
+        self.outputs = outputs
+        self.items = len(split.test)
+        self.labels = torch.stack([graph.y.flatten() for graph in graphs]).to(device)
+        self._block = GraphBlock(graphs, device)
+        self._train, self._validation, self._test = (
+            torch.tensor(part, device=device) for part in (split.train, split.validation, split.test)
+        )
+        self._fixed = {"validation": self._batched(self._validation), "test": self._batched(self._test)}
+
+    def batches(self, size: int) -> Iterator[Batch]:
+        """Yield the training graphs in a new order, ``size`` at a time."""
+        order = self._train[torch.randperm(self._train.numel(), device=self._train.device)]
+        yield from (self._block.batch(part) for part in order.split(size or order.numel()))
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Return the mean loss over the graphs of the batch."""
+        return self.criterion(call(model, batch), batch.y) + auxiliary_loss(model)
+
+    def inference(self, model: nn.Module) -> Callable[[], object]:
+        """Return the call that computes the logits of the test graphs, from batches that are made before."""
+        return lambda: [call(model, batch) for batch in self._fixed["test"]]
+
+    @torch.no_grad()
+    def check(self, model: nn.Module) -> None:
+        """Insist on logits [G, outputs]."""
+        batch = self._block.batch(self._train[:2])
+        shape = list(probe(model.eval(), batch).shape)
+        if shape == [batch.num_nodes, self.outputs] and batch.num_nodes != batch.num_graphs:
+            raise TaskError(
+                f"{type(model).__name__} returns a row a node; {self.name} needs a row a graph: pool the nodes, "
+                "e.g. with torch_geometric.nn.global_mean_pool(x, batch)"
+            )
+        if shape != [batch.num_graphs, self.outputs]:
+            raise TaskError(
+                f"{type(model).__name__} returns {shape} where {self.name} needs logits "
+                f"[{batch.num_graphs} graphs, {self.outputs} outputs]"
+            )
+
+    @abstractmethod
+    def criterion(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss of logits [G, outputs]."""
+
+    def _batched(self, indices: Tensor) -> list[Batch]:
+        return [self._block.batch(part) for part in indices.split(EVALUATION_BATCH)]
+
+    @torch.no_grad()
+    def _logits(self, model: nn.Module, part: str) -> Tensor:
+        model.eval()
+        return torch.cat([call(model, batch) for batch in self._fixed[part]])
+
+
+class GraphClassification(_GraphTask):
+    """The task of predicting one class a graph, trained with cross-entropy.
+
+    Shapes: each graph has y [1], its class number; a model returns logits [G, C] for a batch of G graphs.
+
+    Raises:
+        TaskError: if a class has no training graph.
+    """
+
+    name: ClassVar[str] = GRAPHS
+
+    def __init__(self, graphs: Sequence[Data], split: Split, device: str = "cpu") -> None:
+        classes = int(max(int(graph.y) for graph in graphs)) + 1
+        super().__init__(graphs, split, classes, device)
+        self.labels = self.labels.flatten()
+        absent_classes(self.labels[self._train].cpu(), classes, "graph")
+
+    def criterion(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the mean cross-entropy: -log softmax(logits)[y]."""
+        return F.cross_entropy(logits, y.flatten())
+
+    def validate(self, model: nn.Module) -> tuple[float, float]:
+        """Return accuracy and loss on the validation graphs."""
+        logits, target = self._logits(model, "validation"), self.labels[self._validation]
+        return float((logits.argmax(1) == target).float().mean()), float(self.criterion(logits, target))
+
+    def evaluate(self, model: nn.Module) -> list[Measurement]:
+        """Score ``model`` on the test graphs, each score beside that of the training graphs' majority class."""
+        logits, target = self._logits(model, "test"), self.labels[self._test]
+        truth = target.cpu().numpy()
+        majority = int(self.labels[self._train].mode().values)
+        return [
+            Measurement("evaluate", "loss", float(self.criterion(logits, target)), "nats"),
+            *rows(classification_scores(truth, logits.double().softmax(1).cpu().numpy())),
+            *rows(constant_scores(truth, majority, self.outputs), "majority_"),
+        ]
+
+
+class MultilabelGraphClassification(_GraphTask):
+    """The task of predicting several yes-or-no labels a graph, trained with binary cross-entropy.
+
+    Shapes: each graph has y [1, T] of 0, 1 and NaN for missing; a model returns logits [G, T]. Missing labels count
+    neither in the loss nor in a score.
+
+    Source: Wu et al., MoleculeNet, Chem. Sci. 2018 (multi-task classification).
+    """
+
+    name: ClassVar[str] = MULTILABEL
+
+    def __init__(self, graphs: Sequence[Data], split: Split, device: str = "cpu") -> None:
+        super().__init__(graphs, split, int(graphs[0].y.numel()), device)
+        known = self.labels[self._train]
+        for label in range(self.outputs):
+            values = known[:, label]
+            if not (values == 0).any() or not (values == 1).any():
+                raise TaskError(
+                    f"label {label} does not have both values among the training graphs, so it cannot be learnt; "
+                    "use another --seed or hold back less"
+                )
+
+    def criterion(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the mean of -y log p - (1 - y) log(1 - p) over the labels that are present."""
+        present = ~y.isnan()
+        if not present.any():  # the mean of no labels would be NaN
+            return logits.sum() * 0
+        return F.binary_cross_entropy_with_logits(logits[present], y[present].to(logits.dtype))
+
+    def validate(self, model: nn.Module) -> tuple[float, float]:
+        """Return mean ROC-AUC and loss on the validation graphs; the score is 0.5 where no label has both values."""
+        logits, target = self._logits(model, "validation"), self.labels[self._validation]
+        score = self._scores(logits, target)["roc_auc"]
+        return 0.5 if score is None else score, float(self.criterion(logits, target))
+
+    def evaluate(self, model: nn.Module) -> list[Measurement]:
+        """Score ``model`` on the test graphs, beside answering each label's more frequent value in training."""
+        logits, target = self._logits(model, "test"), self.labels[self._test]
+        majority = (self.labels[self._train].nanmean(0) > 0.5).to(logits.dtype).expand_as(target)
+        return [
+            Measurement("evaluate", "loss", float(self.criterion(logits, target)), "nats"),
+            *rows(self._scores(logits, target)),
+            *rows(multilabel_scores(target.cpu().numpy(), majority.cpu().numpy()), "majority_"),
+        ]
+
+    def _scores(self, logits: Tensor, target: Tensor) -> Scores:
+        return multilabel_scores(target.double().cpu().numpy(), logits.double().sigmoid().cpu().numpy())

@@ -1,0 +1,147 @@
+"""Link prediction: one graph, some of its edges held back to be told from pairs that are no edges."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.data import Data
+from torch_geometric.utils import to_undirected
+
+from gnncompress.errors import TaskError
+from gnncompress.measurements import LINKS, Measurement
+from gnncompress.tasks.base import Task, auxiliary_loss
+from gnncompress.tasks.calling import call, probe, wants
+from gnncompress.tasks.links import LinkSplit, sample_non_edges
+from gnncompress.tasks.metrics import best_threshold, link_scores, rows
+
+EMBEDDING = 64
+
+
+class LinkPrediction(Task):
+    """The task of telling held-back edges from non-edges, trained with binary cross-entropy on the training edges.
+
+    A model sees the training edges only, in both directions. It returns either an embedding a node [N, D], and the
+    logit of a pair is their inner product; or, if its ``forward`` takes ``edge_label_index`` [2, P], the logits [P]
+    of those pairs. In training it may return embeddings [K, N, D] of K views of the graph: the loss is their mean
+    loss. Every epoch draws as many non-edges (of the training graph) as it has training edges.
+
+    Source: Kipf and Welling, Variational Graph Auto-Encoders, 2016 (inner-product decoder, protocol).
+    """
+
+    name: ClassVar[str] = LINKS
+
+    def __init__(self, data: Data, split: LinkSplit, device: str = "cpu") -> None:
+        self.features = int(data.num_features)
+        self.outputs = EMBEDDING
+        self.items = 2 * split.test.shape[1]
+        self.data = data.to(device)
+        self.train_edges = _tensor(split.train, device)
+        self._pairs = split.train
+        self._validation = _labelled(split.validation, split.validation_negatives, device)
+        self._test = _labelled(split.test, split.test_negatives, device)
+
+    def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield training edges and as many non-edges, ``size`` edges at a time, both in an order drawn anew."""
+        edges = self.train_edges
+        seed = int(torch.randint(2**62, ()))
+        generator = np.random.Generator(np.random.PCG64(seed))
+        drawn = sample_non_edges(int(self.data.num_nodes), self._pairs, edges.size(1), generator)
+        negatives = _tensor(drawn, str(edges.device))
+        order = torch.randperm(edges.size(1), device=edges.device) if size else torch.arange(edges.size(1))
+        for part in order.split(size or order.numel()):
+            yield edges[:, part], negatives[:, part]
+
+    def loss(self, model: nn.Module, batch: tuple[Tensor, Tensor]) -> Tensor:
+        """Return the sum of the mean losses of edges and non-edges: -log s(z_i.z_j) and -log(1 - s(z_i.z_j))."""
+        edges, negatives = batch
+        logits = self._logits(model, torch.cat([edges, negatives], dim=1))
+        positive, negative = logits.split([edges.size(1), negatives.size(1)], dim=-1)
+        return -F.logsigmoid(positive).mean() - F.logsigmoid(-negative).mean() + auxiliary_loss(model)
+
+    @torch.no_grad()
+    def validate(self, model: nn.Module) -> tuple[float, float]:
+        """Return ROC-AUC and loss on the validation pairs."""
+        model.eval()
+        pairs, truth = self._validation
+        logits = self._logits(model, pairs)
+        score = link_scores(truth, logits.double().cpu().numpy(), 0.0)["roc_auc"]
+        assert score is not None
+        return score, float(self._cross_entropy(logits, truth))
+
+    @torch.no_grad()
+    def evaluate(self, model: nn.Module) -> list[Measurement]:
+        """Score ``model`` on the test pairs; its accuracy is at the threshold that is best on validation.
+
+        The baseline answers every pair alike; half of the pairs are edges.
+        """
+        model.eval()
+        pairs, truth = self._test
+        logits = self._logits(model, pairs)
+        threshold = self._threshold(model)
+        values = logits.double().cpu().numpy()
+        return [
+            Measurement("evaluate", "loss", float(self._cross_entropy(logits, truth)), "nats"),
+            Measurement("evaluate", "threshold", threshold, "logit"),
+            *rows(link_scores(truth, values, threshold)),
+            *rows(link_scores(truth, np.zeros_like(values), 0.0), "majority_"),
+        ]
+
+    def inference(self, model: nn.Module) -> Callable[[], object]:
+        """Return the call that computes the logits of the test pairs, the graph's embeddings included."""
+        pairs, _ = self._test
+        return lambda: self._logits(model, pairs)
+
+    @torch.no_grad()
+    def check(self, model: nn.Module) -> None:
+        """Insist on embeddings [N, D], or logits [P]."""
+        nodes = int(self.data.num_nodes)
+        pairs = self.train_edges[:, :2]
+        output = probe(model.eval(), self._with_pairs(pairs))
+        if wants(model, "edge_label_index"):
+            needed, fits = f"logits [{pairs.size(1)} pairs]", list(output.shape) == [pairs.size(1)]
+        else:
+            needed, fits = f"embeddings [{nodes} nodes, width]", output.dim() == 2 and output.size(0) == nodes
+        if not fits:
+            raise TaskError(f"{type(model).__name__} returns {list(output.shape)} where {self.name} needs {needed}")
+
+    def _threshold(self, model: nn.Module) -> float:
+        pairs, truth = self._validation
+        threshold = best_threshold(truth, self._logits(model, pairs).double().cpu().numpy())
+        return threshold if np.isfinite(threshold) else 0.0
+
+    def _with_pairs(self, pairs: Tensor) -> Data:
+        data = self.data.clone()
+        data.edge_label_index = pairs
+        return data
+
+    def _logits(self, model: nn.Module, pairs: Tensor) -> Tensor:
+        """Return the logits [P] of ``pairs``; for a model of several views in training, [K, P]."""
+        if wants(model, "edge_label_index"):
+            return call(model, self._with_pairs(pairs))
+        z = call(model, self.data)
+        return (z[..., pairs[0], :] * z[..., pairs[1], :]).sum(-1)
+
+    def _cross_entropy(self, logits: Tensor, truth: np.ndarray) -> Tensor:
+        return F.binary_cross_entropy_with_logits(logits, torch.from_numpy(truth).to(logits))
+
+
+def training_graph(data: Data, split: LinkSplit) -> Data:
+    """Return ``data`` with the training edges as its only edges, in both directions, and nothing tied to others."""
+    nodes = int(data.num_nodes)
+    edge_index = to_undirected(torch.from_numpy(split.train), num_nodes=nodes)
+    return Data(x=data.x, edge_index=edge_index, num_nodes=nodes)
+
+
+def _tensor(pairs: np.ndarray, device: str) -> Tensor:
+    return torch.from_numpy(pairs).long().to(device)
+
+
+def _labelled(edges: np.ndarray, negatives: np.ndarray, device: str) -> tuple[Tensor, np.ndarray]:
+    """Return pairs [2, P], edges first, and their labels [P]."""
+    truth = np.concatenate([np.ones(edges.shape[1]), np.zeros(negatives.shape[1])])
+    return _tensor(np.concatenate([edges, negatives], axis=1), device), truth

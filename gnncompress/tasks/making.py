@@ -1,0 +1,191 @@
+"""From graphs and a split's description to a task: everything is checked here, before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+from torch_geometric.data import Data
+
+from gnncompress.datasets.transforms import ONE_GRAPH_ONLY, TRANSFORMS, encode_features
+from gnncompress.errors import TaskError, UsageError
+from gnncompress.measurements import GRAPHS, LINKS, MULTILABEL, NODES
+from gnncompress.registry import unknown
+from gnncompress.tasks.base import Task
+from gnncompress.tasks.graph_classification import GraphClassification, MultilabelGraphClassification
+from gnncompress.tasks.labels import class_numbers
+from gnncompress.tasks.link_prediction import LinkPrediction, training_graph
+from gnncompress.tasks.links import link_split, undirected_pairs
+from gnncompress.tasks.node_classification import NodeClassification
+from gnncompress.tasks.splits import (
+    Split,
+    SplitSpec,
+    count,
+    grouped_split,
+    hgpsl_split,
+    random_split,
+    scaffold_split,
+    stratified_kfold,
+)
+
+Transforms = Sequence[str]
+
+
+def make_task(
+    name: str,
+    graphs: Sequence[Data],
+    split: SplitSpec,
+    encoding: str = "auto",
+    transforms: Transforms = (),
+    device: str = "cpu",
+) -> Task:
+    """Return the task ``name`` on ``graphs``, split as asked, its data as ``transforms`` (by name) make it.
+
+    Raises:
+        UsageError: if no task has that name.
+        TaskError: if the graphs are not of the task's kind, or lack what it or the split needs.
+    """
+    if name not in _MAKERS:
+        raise UsageError(unknown("task", name, _MAKERS))
+    one = name in (NODES, LINKS)
+    if one and len(graphs) != 1:
+        raise TaskError(f"{name} needs one graph, this data set has {len(graphs):,}; use --task {GRAPHS}")
+    if not one and len(graphs) == 1:
+        raise TaskError(f"{name} needs many graphs, this data set is one; use --task {NODES} or {LINKS}")
+    graphs = encode_features(graphs, encoding)
+    try:
+        task = _MAKERS[name](graphs, split, transforms, device)
+    except ValueError as error:
+        raise TaskError(f"{split.kind} split: {error}") from error
+    task.notes = (*_notes(graphs), *task.notes)
+    return task
+
+
+def _nodes(graphs: Sequence[Data], split: SplitSpec, transforms: Transforms, device: str) -> Task:
+    data = graphs[0].clone()
+    nodes = int(data.num_nodes)
+    data.y = class_numbers(data.y, nodes, "node")
+    if split.kind == "public":
+        parts = _public(data, split.seed)
+    elif split.kind == "stratified-kfold":
+        parts = stratified_kfold(data.y.numpy(), split.seed)
+    else:
+        parts = random_split(nodes, count(nodes, split.validation), count(nodes, split.test), split.seed)
+    return NodeClassification(_transformed(data, transforms), parts, device)
+
+
+def _links(graphs: Sequence[Data], split: SplitSpec, transforms: Transforms, device: str) -> Task:
+    data = graphs[0]
+    edges = data.edge_index.numpy()
+    links = undirected_pairs(edges).shape[1]
+    if links == 0:
+        raise TaskError("the graph has no edges; there are no links to predict")
+    validation, test = count(links, split.validation), count(links, split.test)
+    if not validation or not test:
+        raise TaskError(f"{links} edges are too few to hold back {split.validation:g} and {split.test:g} of them")
+    parts = link_split(int(data.num_nodes), edges, validation, test, split.seed)
+    return LinkPrediction(_transformed(training_graph(data, parts), transforms), parts, device)
+
+
+def _graphs(graphs: Sequence[Data], split: SplitSpec, transforms: Transforms, device: str) -> Task:
+    labels = class_numbers(_one_label(graphs), len(graphs), "graph")
+    graphs = [
+        _transformed(_labelled(graph, label.view(1)), transforms, many=True)
+        for graph, label in zip(graphs, labels, strict=True)
+    ]
+    parts, notes = _split_graphs(graphs, split, labels)
+    return _with_notes(GraphClassification(graphs, parts, device), notes)
+
+
+def _multilabel(graphs: Sequence[Data], split: SplitSpec, transforms: Transforms, device: str) -> Task:
+    for number, graph in enumerate(graphs):
+        y = graph.y
+        if y is None or y.numel() != graphs[0].y.numel():
+            raise TaskError(f"graph {number} has {0 if y is None else y.numel()} labels, graph 0 {graphs[0].y.numel()}")
+        known = y[~y.isnan()] if y.is_floating_point() else y
+        if not bool(((known == 0) | (known == 1)).all()):
+            raise TaskError(f"graph {number} has labels other than 0, 1 and missing; {MULTILABEL} takes no others")
+    graphs = [_transformed(_labelled(graph, graph.y.view(1, -1).float()), transforms, many=True) for graph in graphs]
+    parts, notes = _split_graphs(graphs, split, None)
+    return _with_notes(MultilabelGraphClassification(graphs, parts, device), notes)
+
+
+_MAKERS: Mapping[str, Callable[[Sequence[Data], SplitSpec, Transforms, str], Task]] = {
+    NODES: _nodes,
+    LINKS: _links,
+    GRAPHS: _graphs,
+    MULTILABEL: _multilabel,
+}
+
+
+def _one_label(graphs: Sequence[Data]) -> Tensor:
+    for number, graph in enumerate(graphs):
+        if graph.y is None:
+            raise TaskError(f"graph {number} has no label y; {GRAPHS} needs one class number a graph")
+        if graph.y.numel() != 1:
+            raise TaskError(
+                f"graph {number} has {graph.y.numel()} labels; {GRAPHS} needs one a graph, use --task {MULTILABEL}"
+            )
+    return torch.stack([graph.y.flatten()[0] for graph in graphs])
+
+
+def _split_graphs(graphs: Sequence[Data], split: SplitSpec, labels: Tensor | None) -> tuple[Split, list[str]]:
+    items = len(graphs)
+    validation, test = count(items, split.validation), count(items, split.test)
+    if split.kind == "hgpsl":
+        return hgpsl_split(items, split.seed), []
+    if split.kind == "stratified-kfold":
+        if labels is None:
+            raise TaskError("stratified-kfold needs one class a graph; use --split random or scaffold")
+        return stratified_kfold(labels.numpy(), split.seed), []
+    if split.kind == "scaffold":
+        if "scaffold" not in graphs[0]:
+            raise TaskError("the scaffold split is for molecules read from SMILES; use --split random")
+        return scaffold_split([graph.scaffold for graph in graphs], validation, test), []
+    if "canonical" not in graphs[0]:
+        return random_split(items, validation, test, split.seed), []
+    molecules = [graph.canonical for graph in graphs]
+    again = items - len(set(molecules))
+    note = [f"random split: {again} graphs are copies of a molecule and stay on its side"] if again else []
+    return grouped_split(molecules, validation, test, split.seed), note
+
+
+def _public(data: Data, seed: int) -> Split:
+    masks = [data.get(f"{part}_mask") for part in ("train", "val", "test")]
+    if any(mask is None for mask in masks):
+        raise TaskError("this data set has no public split (train_mask, val_mask, test_mask); use --split random")
+    columns = [mask[:, seed % mask.size(1)] if mask.dim() == 2 else mask for mask in masks]
+    if int(torch.stack(columns).sum(0).max()) > 1:
+        raise TaskError("the public split has a node on two sides; mend train_mask, val_mask and test_mask")
+    parts = [tuple(mask.nonzero().flatten().tolist()) for mask in columns]
+    if not all(parts):
+        raise TaskError("the public split has an empty side; mend train_mask, val_mask and test_mask")
+    return Split(*parts)
+
+
+def _transformed(data: Data, transforms: Transforms, many: bool = False) -> Data:
+    for transform in transforms:
+        if not (many and transform in ONE_GRAPH_ONLY):
+            data = TRANSFORMS[transform](data)
+    return data
+
+
+def _labelled(graph: Data, y: Tensor) -> Data:
+    graph = graph.clone()
+    graph.y = y
+    return graph
+
+
+def _with_notes(task: Task, notes: Sequence[str]) -> Task:
+    task.notes = tuple(notes)
+    return task
+
+
+def _notes(graphs: Sequence[Data]) -> list[str]:
+    if len(graphs) > 1:
+        empty = sum(graph.num_edges == 0 for graph in graphs)
+        return [f"{empty:,} of {len(graphs):,} graphs have no edges"] if empty else []
+    nodes = int(graphs[0].num_nodes)
+    touched = graphs[0].edge_index.unique().numel()
+    return [f"{nodes - touched:,} of {nodes:,} nodes have no edges"] if touched < nodes else []

@@ -1,0 +1,93 @@
+"""Scores by name, from scikit-learn; what cannot be scored is unavailable, never 0."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
+
+from gnncompress.measurements import Measurement
+
+Scores = dict[str, float | None]
+
+
+def classification_scores(truth: NDArray, probabilities: NDArray) -> Scores:
+    """Score class probabilities.
+
+    Shapes: truth [n] of class numbers, probabilities [n, C]. roc_auc is one-versus-rest, averaged over the classes;
+    it is None where a class is missing from ``truth``.
+    """
+    predicted = probabilities.argmax(1)
+    return {
+        "accuracy": float(accuracy_score(truth, predicted)),
+        "f1_macro": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+        "roc_auc": _roc_auc(truth, probabilities),
+    }
+
+
+def constant_scores(truth: NDArray, majority: int, classes: int) -> Scores:
+    """Score the predictor that always answers ``majority``; its ROC-AUC is that of any constant, 0.5."""
+    constant = np.zeros((truth.size, classes))
+    constant[:, majority] = 1
+    return classification_scores(truth, constant)
+
+
+def multilabel_scores(truth: NDArray, probabilities: NDArray) -> Scores:
+    """Score several yes-or-no labels an item, some of them missing.
+
+    Shapes: truth [n, T] of 0, 1 and NaN, probabilities [n, T]. roc_auc and average_precision are means over the
+    labels that have both values among the items, None if there is none; accuracy is over all labels present.
+    """
+    known = ~np.isnan(truth)
+    columns = [(truth[known[:, t], t], probabilities[known[:, t], t]) for t in range(truth.shape[1])]
+    both = [(y, p) for y, p in columns if len(np.unique(y)) == 2]
+    present = known.any()
+    return {
+        "roc_auc": _mean([roc_auc_score(y, p) for y, p in both]),
+        "average_precision": _mean([average_precision_score(y, p) for y, p in both]),
+        "accuracy": float(((probabilities > 0.5) == (truth > 0.5))[known].mean()) if present else None,
+    }
+
+
+def link_scores(truth: NDArray, logits: NDArray, threshold: float) -> Scores:
+    """Score links; accuracy and F1 call a pair a link when its logit is at least ``threshold``."""
+    predicted = logits >= threshold
+    return {
+        "roc_auc": float(roc_auc_score(truth, logits)),
+        "average_precision": float(average_precision_score(truth, logits)),
+        "accuracy": float(accuracy_score(truth, predicted)),
+        "f1_macro": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+    }
+
+
+def best_threshold(truth: NDArray, logits: NDArray) -> float:
+    """Return the threshold of highest accuracy on ``logits``, the lowest of several; +inf calls nothing a link."""
+    order = np.argsort(-logits, kind="stable")
+    ranked, links = logits[order], truth[order].astype(bool)
+    # Calling the first k pairs links is right for the links among them and the non-links after them.
+    right = np.concatenate([[0], np.cumsum(links)]) + np.concatenate([np.cumsum(~links[::-1])[::-1], [0]])
+    possible = np.concatenate([[True], ranked[1:] != ranked[:-1], [True]])  # equal logits fall on one side
+    best = np.flatnonzero(possible & (right == right[possible].max()))[-1]
+    return float(ranked[best - 1]) if best else float("inf")
+
+
+def rows(scores: Scores, prefix: str = "") -> list[Measurement]:
+    """Return scores as measurements of the evaluate phase; a missing one says so."""
+    return [
+        Measurement("evaluate", prefix + metric, value, "fraction", "measured" if value is not None else "unavailable")
+        for metric, value in scores.items()
+    ]
+
+
+def _roc_auc(truth: NDArray, probabilities: NDArray) -> float | None:
+    classes = probabilities.shape[1]
+    if len(np.unique(truth)) < classes or classes < 2:
+        return None
+    if classes == 2:
+        return float(roc_auc_score(truth, probabilities[:, 1]))
+    one_versus_rest = [roc_auc_score(truth == number, probabilities[:, number]) for number in range(classes)]
+    return float(np.mean(one_versus_rest))
+
+
+def _mean(values: list[float]) -> float | None:
+    return float(np.mean(values)) if values else None
