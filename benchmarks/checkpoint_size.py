@@ -45,8 +45,9 @@ def main() -> None:
     """Print the ratios at every sparsity beside the paper's."""
     torch.set_num_threads(1)
     spec = resolve("cora", "spline")
-    base = new_model(spec)
-    train(base, load_task(spec, None), spec.recipe, spec.seed, "train")
+    task = load_task(spec, None)
+    base = new_model(spec, task)
+    train(base, task, spec.recipe, spec.seed, "train")
     dense = dense_size(base.state_dict())
     with tempfile.TemporaryDirectory() as folder:
         for sparsity, paper in PAPER.items():

@@ -60,6 +60,7 @@ def resolve(
         raise UsageError(unknown("energy source", energy, METERS))
     if features not in (None, *get_args(Features)):
         raise UsageError(unknown("encoding of features", str(features), get_args(Features)))
+    arguments = {**find_model(chosen.model).arguments(chosen.task), **chosen.arguments}
     compressing = method != NO_METHOD and sparsity > 0
     return RunSpec(
         dataset=chosen.dataset,
@@ -67,7 +68,7 @@ def resolve(
         task=chosen.task,
         model=chosen.model,
         code=source_digest(chosen.model) if is_reference(chosen.model) else "",
-        arguments={**find_model(chosen.model).arguments(chosen.task), **chosen.arguments},
+        arguments=arguments,
         features=cast(Features, features or chosen.features),
         recipe=_with_epochs(chosen.recipe, epochs, "epochs"),
         method=method if compressing else NO_METHOD,

@@ -7,10 +7,10 @@ their nodes are pooled, and a linear layer gives the logits.
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
+from typing import ClassVar, cast
 
+import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch_geometric.nn import (
     GATConv,
     GCNConv,
@@ -35,7 +35,7 @@ class ConvNet(nn.Module):
     graph if absent -> [G, outputs].
     """
 
-    activation = staticmethod(F.relu)
+    activation: ClassVar[type[nn.Module]] = nn.ReLU
     wide: ClassVar[int] = 1
 
     def __init__(
@@ -43,6 +43,7 @@ class ConvNet(nn.Module):
     ) -> None:
         super().__init__()
         self.dropout = FeatureDropout(dropout)
+        self.act = self.activation()
         self.readout = readout
         widths = [features, *[hidden * self.wide] * (layers - 1)]
         convs = [self.convolution(width, hidden, last=False) for width in widths[:-1]]
@@ -60,11 +61,11 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
         """Return one row a node, or a graph where there is a readout."""
         for conv in self.convs[:-1]:
-            x = self.activation(self.convolve(conv, self.dropout(x), edge_index, batch))
+            x = self.act(self.convolve(conv, self.dropout(x), edge_index, batch))
         x = self.convolve(self.convs[-1], self.dropout(x), edge_index, batch)
         if not self.readout:
             return x
-        return self.lin(self.dropout(READOUTS[self.readout](self.activation(x), batch)))
+        return self.lin(self.dropout(READOUTS[self.readout](self.act(x), batch)))
 
     def convolve(self, conv: nn.Module, x: Tensor, edge_index: Tensor, batch: Tensor | None) -> Tensor:
         """Call one convolution."""
@@ -113,7 +114,7 @@ class GAT(ConvNet):
     Source: Velickovic et al., ICLR 2018, equations 3 to 6.
     """
 
-    activation = staticmethod(F.elu)
+    activation = nn.ELU
     wide = 8
 
     def convolution(self, inputs: int, outputs: int, last: bool) -> nn.Module:
@@ -130,7 +131,7 @@ class SuperGAT(ConvNet):
     Source: Kim and Oh, ICLR 2021, equations 3 to 8.
     """
 
-    activation = staticmethod(F.elu)
+    activation = nn.ELU
     wide = 8
 
     def __init__(self, *sizes: int, attention_weight: float = 4.0, **arguments: float | str) -> None:
@@ -156,6 +157,6 @@ class SuperGAT(ConvNet):
 
     def auxiliary_loss(self) -> Tensor:
         """Return the weighted sum of the layers' attention losses of the last training call."""
-        losses = [conv.get_attention_loss() for conv in self.convs]
-        total: Tensor = sum(losses[1:], losses[0])
+        losses = [cast(SuperGATConv, conv).get_attention_loss() for conv in self.convs]
+        total: Tensor = torch.stack(losses).sum()
         return self.attention_weight * total

@@ -112,16 +112,17 @@ def test_report_formats(cli: Cli, runs: Path, tmp_path: Path) -> None:
 
 def test_listings(cli: Cli) -> None:
     assert "10,556" in cli("datasets").out
-    models = cli("models").out
-    assert "69,143 on cora" in models
-    assert "ICLR 2017" in models
+    workloads = cli("workloads").out
+    for count in ("69,143", "45,888", "75,458", "34,562", "43,271", "43,655"):
+        assert count in workloads
+    assert "ICLR 2017" in cli("models").out
     assert "fine-grained" in cli("methods").out
     assert cli("--version").out == f"gnncompress {gnncompress.__version__}\n"
     assert "gnncompress prune -d cora" in cli("--help").out
     bare = cli()
     assert (bare.code, bare.err) == (2, "")
     assert "Usage" in bare.out
-    for command in ("train", "prune", "report", "checkpoint", "datasets", "models", "methods"):
+    for command in ("train", "prune", "report", "checkpoint", "workloads", "datasets", "models", "methods"):
         assert cli(command, "--help").code == 0
 
 
@@ -153,7 +154,7 @@ def test_checkpoint_of_a_run_unpacks(cli: Cli, runs: Path, tmp_path: Path) -> No
     ("arguments", "code", "parts"),
     [
         (["prune", "-d", "coraa"], 2, ["unknown dataset 'coraa'", "did you mean cora?"]),
-        (["prune", "-m", "gnc"], 2, ["unknown model 'gnc'", "did you mean gcn?"]),
+        (["prune", "-m", "gnc"], 2, ["unknown model 'gnc'", "did you mean gin or gcn?"]),
         (["prune", "--method", "globall"], 2, ["unknown method 'globall'", "did you mean global?"]),
         (["prune", "-s", "1.0"], 2, ["--sparsity 1.0", "must be at least 0 and below 1"]),
         (["prune", "-s", "half"], 2, ["--sparsity half", "is not a level"]),
@@ -228,7 +229,7 @@ def test_missing_and_cut_data(cli: Cli, data_root: Path, tmp_path: Path, monkeyp
     def offline(*_: object, **__: object) -> None:
         raise OSError("no network")
 
-    monkeypatch.setattr("gnncompress.datasets.planetoid.Planetoid", offline)
+    monkeypatch.setattr("gnncompress.datasets.locations.fetch", offline)
     result = cli("train", "-d", "cora", "-o", tmp_path / "runs")
     assert result.code == 1
     one_line(result, "ind.cora.x", str(tmp_path / "cache"), "-d digits")

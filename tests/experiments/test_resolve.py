@@ -159,7 +159,7 @@ def test_other_choices_make_a_workload() -> None:
         ({"name": "proteins", "dataset": "cora"}, "--dataset cora: workload proteins has proteins"),
         ({"name": "cora-link", "task": "node-classification"}, "workload cora-link has link-prediction"),
         ({"dataset": "proteins", "task": "node-classification"}, "data set proteins is for graph-classification, not"),
-        ({"dataset": "cora", "task": "nodes"}, "unknown task 'nodes'; did you mean"),
+        ({"dataset": "cora", "task": "nodes"}, "unknown task 'nodes'; there is: graph-classification, link"),
     ],
 )
 def test_contradictions_are_refused(choices: dict[str, str], message: str) -> None:

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnncompress.errors import UsageError
-from gnncompress.tasks.calling import caller
+from gnncompress.errors import TaskError, UsageError
+from gnncompress.tasks.calling import call, probe
 from gnncompress.tasks.node_classification import NodeClassification
 from gnncompress.tasks.splits import Split
 
@@ -20,9 +20,9 @@ class Oracle(nn.Module):
 
 @pytest.fixture
 def task() -> NodeClassification:
-    y = torch.tensor([0, 0, 1, 2, 0, 1, 1, 2])
-    x = torch.nn.functional.one_hot(torch.tensor([0, 0, 1, 2, 0, 1, 0, 0]), 3).float() * 10
-    return NodeClassification(Data(x=x, y=y, num_nodes=8), Split((0, 1, 2), (3,), (4, 5, 6, 7)))
+    y = torch.tensor([0, 0, 1, 2, 0, 1, 1, 2, 2])
+    x = torch.nn.functional.one_hot(torch.tensor([0, 0, 1, 2, 0, 1, 0, 0, 2]), 3).float() * 10
+    return NodeClassification(Data(x=x, y=y, num_nodes=9), Split((0, 1, 2, 8), (3,), (4, 5, 6, 7)))
 
 
 def test_scores_by_hand(task: NodeClassification) -> None:
@@ -32,14 +32,65 @@ def test_scores_by_hand(task: NodeClassification) -> None:
     assert scores["f1_macro"] == pytest.approx((0.5 + 2 / 3 + 0) / 3)
     assert scores["majority_accuracy"] == 0.25
     assert scores["majority_f1_macro"] == pytest.approx(0.4 / 3)
+    # one-versus-rest: class 0 ranks its one node with two others, class 1 one of two, class 2 none above the rest
+    assert scores["roc_auc"] == pytest.approx((2 / 3 + 3 / 4 + 1 / 2) / 3)
+    assert scores["majority_roc_auc"] == 0.5
     assert scores["loss"] == pytest.approx(5, abs=0.01)
     assert task.validate(Oracle())[0] == 1.0
 
 
 def test_loss_sees_training_nodes_only(task: NodeClassification) -> None:
-    before = task.loss(Oracle())
-    task.data.y[3:] = 0
-    assert torch.equal(task.loss(Oracle()), before)
+    (batch,) = task.batches(0)
+    before = task.loss(Oracle(), batch)
+    task.data.y[3:8] = 0
+    assert torch.equal(task.loss(Oracle(), batch), before)
+
+
+def test_a_class_without_training_nodes_is_refused() -> None:
+    data = Data(x=torch.ones(6, 1), y=torch.tensor([0, 0, 1, 1, 2, 2]))
+    with pytest.raises(TaskError, match="class 1, 2 has no training node, so it cannot be learnt; use another --seed"):
+        NodeClassification(data, Split((0, 1), (2, 3), (4, 5)))
+    data.y = torch.zeros(6, dtype=torch.long)
+    with pytest.raises(TaskError, match="every node has the same label"):
+        NodeClassification(data, Split((0, 1), (2, 3), (4, 5)))
+
+
+def test_models_that_do_not_fit_are_refused(task: NodeClassification) -> None:
+    task.check(Oracle())
+
+    class Narrow(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, :2]
+
+    class Raising(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(7, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.lin(x)
+
+    class Pair(nn.Module):
+        def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+            return x, x
+
+    with pytest.raises(
+        TaskError, match=r"Narrow returns \[9, 2\] where node-classification needs logits \[9 nodes, 3 cl"
+    ):
+        task.check(Narrow())
+    with pytest.raises(TaskError, match=r"Raising cannot take this data \(x \[9, 3\]\): RuntimeError: mat1 and mat2"):
+        task.check(Raising())
+    with pytest.raises(TaskError, match=r"Pair\.forward returns a tuple; it must return one tensor"):
+        task.check(Pair())
+
+
+def test_a_model_may_add_to_the_loss(task: NodeClassification) -> None:
+    class Adding(Oracle):
+        def auxiliary_loss(self) -> Tensor:
+            return torch.tensor(5.0)
+
+    (batch,) = task.batches(0)
+    assert float(task.loss(Adding(), batch) - task.loss(Oracle(), batch)) == pytest.approx(5)
 
 
 def test_call_by_parameter_name() -> None:
@@ -58,7 +109,7 @@ def test_call_by_parameter_name() -> None:
         def forward(self, x: Tensor, positions: Tensor) -> Tensor:
             return x
 
-    assert caller(Whole(), data)() is data.x
-    assert caller(Default(), data)() is data.edge_attr
+    assert call(Whole(), data) is data.x
+    assert call(Default(), data) is data.edge_attr
     with pytest.raises(UsageError, match=r"Wanting\.forward wants 'positions', which the data does not have"):
-        caller(Wanting(), data)
+        probe(Wanting(), data)

@@ -20,7 +20,10 @@ class Scripted:
         self.figures = iter(figures)
         self.losses = iter(losses) if losses else None
 
-    def loss(self, model: nn.Module) -> Tensor:
+    def batches(self, size: int) -> list[None]:
+        return [None]
+
+    def loss(self, model: nn.Module, batch: None) -> Tensor:
         loss = model(torch.ones(1, 1)).sum()
         return loss * next(self.losses) if self.losses else loss
 
@@ -62,6 +65,84 @@ def test_best_validation_is_chosen(figures: list[tuple[float, float]], best: int
     assert not model.training
 
 
+def test_recipe_says_whether_score_or_loss_chooses() -> None:
+    figures = [(0.1, 9.0), (0.9, 3.0), (0.5, 1.0), (0.4, 2.0)]
+    for select, best in (("score", 1), ("loss", 2)):
+        rows = train(Counting(), Scripted(figures), Recipe(3, 0.1, 0.0, 3, select=select), 0, "train")  # type: ignore[arg-type]
+        assert {row.metric: row.value for row in rows}["best_epoch"] == best
+
+
+class Quadratic:
+    """A task with one batch for each number, whose loss is that number times the weight."""
+
+    def __init__(self, *slopes: float) -> None:
+        self.slopes = slopes
+        self.sizes: list[int] = []
+
+    def batches(self, size: int) -> list[float]:
+        self.sizes.append(size)
+        return list(self.slopes)
+
+    def loss(self, model: nn.Module, batch: float) -> Tensor:
+        return model.weight.sum() * batch
+
+    def validate(self, model: nn.Module) -> tuple[float, float]:
+        return -model.weight.item(), model.weight.item()
+
+
+def one_weight() -> nn.Linear:
+    lin = nn.Linear(1, 1, bias=False)
+    nn.init.zeros_(lin.weight)
+    return lin
+
+
+def test_every_batch_is_a_step_and_the_rate_decays() -> None:
+    # With a constant slope each step of Adam is the learning rate.
+    model, task = one_weight(), Quadratic(1.0, 1.0)
+    train(model, task, Recipe(4, 0.1, 0.0, 9, batch_size=7, decay_every=2, decay=0.5), 0, "train")
+    assert model.weight.item() == pytest.approx(-(2 * 2 * 0.1 + 2 * 2 * 0.05), rel=1e-4)
+    assert task.sizes == [7] * 4
+
+
+def test_clip_and_decoupled_weight_decay() -> None:
+    class Seen(Quadratic):
+        def validate(self, model: nn.Module) -> tuple[float, float]:
+            if model.weight.grad is not None:
+                assert model.weight.grad.item() == 2.0
+            return super().validate(model)
+
+    train(one_weight(), Seen(1000.0), Recipe(1, 0.1, 0.0, 9, clip=2.0), 0, "train")
+    model = one_weight()
+    nn.init.ones_(model.weight)
+    train(model, Quadratic(1.0), Recipe(1, 0.1, 0.5, 9, optimizer="adamw"), 0, "train")
+    assert model.weight.item() == pytest.approx(1 * (1 - 0.1 * 0.5) - 0.1, rel=1e-4)
+
+
+def test_preconditioner_changes_the_steps_and_leaves_no_hooks() -> None:
+    class Regression:
+        x = torch.tensor([[1.0, 0.0], [0.0, 0.01]])
+
+        def batches(self, size: int) -> list[None]:
+            return [None]
+
+        def loss(self, model: nn.Module, batch: None) -> Tensor:
+            return (model(self.x) - 1).square().mean()
+
+        def validate(self, model: nn.Module) -> tuple[float, float]:
+            return 0.0, self.loss(model, None).item()
+
+    ends = []
+    for preconditioner in ("", "kfac"):
+        torch.manual_seed(0)
+        model = nn.Linear(2, 1)
+        recipe = Recipe(5, 0.1, 0.0, 9, preconditioner=preconditioner)  # type: ignore[arg-type]
+        train(model, Regression(), recipe, 0, "train")
+        assert not model._forward_hooks
+        assert not model._forward_pre_hooks
+        ends.append(model.weight.detach().clone())
+    assert not torch.equal(*ends)
+
+
 def test_stops_when_patience_is_over() -> None:
     seen: list[Progress] = []
     rows = train(Counting(), Scripted([(0.5, 1.0)] * 20), Recipe(10, 0.1, 0, 4), 0, "finetune", seen.append)
@@ -82,11 +163,14 @@ def test_same_seed_same_weights() -> None:
         model = nn.Sequential(nn.Linear(4, 8), nn.Dropout(0.5), nn.Linear(8, 1))
 
         class Task:
-            def loss(self, model: nn.Module) -> Tensor:
+            def batches(self, size: int) -> list[None]:
+                return [None]
+
+            def loss(self, model: nn.Module, batch: None) -> Tensor:
                 return model(torch.ones(3, 4)).square().mean()
 
             def validate(self, model: nn.Module) -> tuple[float, float]:
-                return 0.0, self.loss(model.eval()).item()
+                return 0.0, self.loss(model.eval(), None).item()
 
         train(model, Task(), RECIPE, seed, "train")
         return model[0].weight
