@@ -13,6 +13,9 @@ from gnncompress.profiling.energy import EnergyMeter, Reading
 from gnncompress.profiling.latency import Window, measure_latency
 from gnncompress.profiling.memory import current_memory, peak_memory
 
+LEAST_WARMUP = 3
+LONGEST_WARMUP = 10
+
 
 def profile_inference(
     prepare: Callable[[], Callable[[], object]], items: Callable[[], int], window: Window, meter: EnergyMeter
@@ -30,7 +33,10 @@ def profile_inference(
     gc.collect()
 
     def warm() -> None:
-        for _ in range(window.warmup):
+        begun = time.perf_counter()
+        for number in range(window.warmup):
+            if number >= LEAST_WARMUP and time.perf_counter() - begun > LONGEST_WARMUP * window.seconds:
+                return  # a call that takes seconds is warm after a few
             call()
 
     peak = peak_memory(warm)

@@ -11,7 +11,10 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Window:
-    """How long to measure: a number of warm-up calls, then at least so many repetitions AND so many seconds."""
+    """How long to measure: warm-up calls, then at least so many repetitions AND so many seconds.
+
+    The warm-up of a slow call ends early: after ten times ``seconds``, but never before the third call.
+    """
 
     warmup: int = 30
     repetitions: int = 30

@@ -96,3 +96,15 @@ def test_environment_says_what_a_reader_needs() -> None:
     assert all(found["packages"].values())
     assert found["cores"] >= 1
     assert found["processor"]
+
+
+def test_warm_up_of_a_slow_call_ends_early() -> None:
+    calls = 0
+
+    def call() -> None:
+        nonlocal calls
+        calls += 1
+        time.sleep(0.01)
+
+    profile_inference(lambda: call, lambda: 1, Window(warmup=1000, repetitions=1, seconds=0.001), NoMeter())
+    assert 4 <= calls <= 8
