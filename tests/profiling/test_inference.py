@@ -85,8 +85,9 @@ def test_what_is_not_measured_is_unavailable() -> None:
 
 
 def test_cpu_tells_work_from_waiting() -> None:
-    assert profiled(NoMeter(), spin=True)["cpu"][0] > 60  # type: ignore[operator]
-    assert profiled(NoMeter(), spin=False)["cpu"][0] < 40  # type: ignore[operator]
+    # On a machine that others share even a spinning process has less than a core, so one is held against the other.
+    working, waiting = (profiled(NoMeter(), spin=spin)["cpu"][0] for spin in (True, False))
+    assert working > 2 * waiting  # type: ignore[operator]
 
 
 def test_environment_says_what_a_reader_needs() -> None:
