@@ -66,7 +66,12 @@ def named_folders(data_root: Path | None, collection: str, name: str) -> Iterato
 
 def fingerprint(files: Iterable[Path]) -> str:
     """Return a SHA-256 over the names and contents of ``files``; their order and folder do not matter."""
-    lines = sorted(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files)
+    return combined({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
+
+
+def combined(digests: Mapping[str, str]) -> str:
+    """Return the fingerprint of files whose SHA-256 are known by name."""
+    lines = sorted(f"{digest}  {name}\n" for name, digest in digests.items())
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 

@@ -54,7 +54,7 @@ def _attention() -> dict[str, dict[str, Argument]]:
     return {task: {**arguments, "hidden": 8} for task, arguments in _usual(8, 0.6).items()}
 
 
-_GIN: dict[str, Argument] = {"hidden": 64, "layers": 5, "dropout": 0.5}
+_GIN: dict[str, Argument] = {"hidden": 64, "layers": 5, "dropout": 0.5, "readout": "sum"}
 _HGPSL: dict[str, Argument] = {"hidden": 128, "ratio": 0.5, "dropout": 0.0}
 _GNNNET: dict[str, Argument] = {"hidden": 128, "layers": 3}
 

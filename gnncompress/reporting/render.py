@@ -18,8 +18,9 @@ FORMATS = ("table", "markdown", "csv", "latex", "json")
 _WIDE = 250
 _TEXT = {"dataset", "model", "method", "tuned", "setting", "note"}
 _WRAPPED = {"setting", "note"}
-_ABOVE = ("dataset", "model", "setting", "seeds", "energy")
-_LEAST = ["memory", "CPU"]
+_ABOVE = ("dataset", "model", "parameters", "setting", "seeds", "energy")
+# What is left out of a narrow terminal, first one first; it is in every other form.
+_LEAST = ["CPU", "memory", "non-zero"]
 
 
 def render(summary: pd.DataFrame, style: str) -> str:
@@ -91,6 +92,8 @@ def for_people(summary: pd.DataFrame) -> pd.DataFrame:
         "seeds": lambda row: str(row["seeds"]),
         metrics[0] if len(metrics) == 1 else "quality": lambda row: _quality(row, named=len(metrics) > 1),
         "majority": lambda row: _known(row["majority_mean"], ".3f"),
+        "parameters": lambda row: _known(row["parameters"], ",.0f"),
+        "non-zero": lambda row: _known(row["nonzero_parameters"], ",.0f"),
         "size": lambda row: _si(row["size_bytes"], "B"),
         "ratio": lambda row: _known(row["size_ratio"], ".2f", "x"),
         "latency": lambda row: _si(row["latency_s"], "s"),

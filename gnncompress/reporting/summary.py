@@ -14,6 +14,8 @@ LABELS = ["dataset", "task", "model", "method", "scheme", "sparsity", "finetuned
 # Column of the table <- (phase, metric); quality and energy are treated on their own below.
 _FIGURES = {
     "achieved_sparsity": ("compress", "sparsity"),
+    "parameters": ("compress", "parameters"),
+    "nonzero_parameters": ("compress", "nonzero_parameters"),
     "collapsed_layers": ("compress", "collapsed_layers"),
     "size_bytes": ("checkpoint", "checkpoint_size"),
     "size_ratio": ("checkpoint", "size_ratio"),

@@ -24,6 +24,8 @@ def write(folder: Path, spec: RunSpec, accuracy: float, energy: Measurement | No
         Measurement("evaluate", "majority_accuracy", 0.25, "fraction"),
         Measurement("compress", "sparsity", spec.sparsity, "fraction", "computed"),
         Measurement("compress", "sparsity", 1.0, "fraction", "computed", "conv1.weight"),
+        Measurement("compress", "parameters", 69_143, "parameters", "computed"),
+        Measurement("compress", "nonzero_parameters", 6_935, "parameters", "computed"),
         Measurement("compress", "collapsed_layers", 1 if spec.sparsity > 0.8 else 0, "layers", "computed"),
         Measurement("checkpoint", "checkpoint_size", 2500, "bytes"),
         Measurement("checkpoint", "size_ratio", 4.0, "ratio", "computed"),
@@ -112,6 +114,8 @@ def test_every_format(folder: Path) -> None:
         "seeds": "3",
         "accuracy": "0.600 ± 0.100",
         "majority": "0.250",
+        "parameters": "69,143",
+        "non-zero": "6,935",
         "size": "2.5 kB",
         "ratio": "4.00x",
         "latency": "1.5 ms",
@@ -146,15 +150,15 @@ def test_terminal_tables_fit(folder: Path) -> None:
     write(folder, resolve("digits", "gcn", "global", 0.5), 0.5)
     summary = summarize(read_results(folder))
     wide = render(summary, "table")
-    assert "dataset cora, model spline, seeds 3, energy unavailable" in wide
-    assert "dataset digits, model gcn, seeds 1, energy unavailable" in wide
+    assert "dataset cora, model spline, parameters 69,143, seeds 3, energy unavailable" in wide
+    assert "dataset digits, model gcn, parameters 69,143, seeds 1, energy unavailable" in wide
     assert "memory" in wide
     assert "0.600 ± 0.100" in wide
     console = Console(width=80)
     with console.capture() as captured:
         console.print(rich_tables(summary, console.width))
     narrow = captured.get()
-    assert "memory and CPU left out" in narrow
+    assert "CPU and memory and non-zero left out" in narrow
     assert "0.600 ± 0.100" in narrow
     assert "…" not in narrow
 
