@@ -45,7 +45,7 @@ _ATTENTION = Recipe(epochs=500, learning_rate=0.005, weight_decay=5e-4, patience
 _LINKS = Recipe(epochs=200, learning_rate=0.01, weight_decay=0.0, patience=100)
 # A plain recipe for small graphs; the loss chooses, since the validation accuracy of a hundred graphs is coarse.
 _GRAPHS = Recipe(
-    epochs=60, learning_rate=0.003, weight_decay=0.0, patience=60, batch_size=64, decay_every=25, select="loss"
+    epochs=60, learning_rate=0.003, weight_decay=1e-3, patience=60, batch_size=32, decay_every=25, select="loss"
 )
 
 # A model's recipe where it is not its task's.

@@ -19,7 +19,7 @@ class GIN(nn.Module):
 
     Source: Xu et al., ICLR 2019, equation 4.1; the order of its layers and the second normalization are those of the
     program of Zhu et al., A2Q, ICLR 2023, the dropout is that of Tailor et al., Degree-Quant, ICLR 2021.
-    Deviation: those two take the mean over the nodes (readout mean), which hides a graph's size; the sum is Xu et al.'s.
+    Deviation: those two take the mean over the nodes (readout mean), which hides a graph's size; the sum is as in Xu.
     """
 
     def __init__(
