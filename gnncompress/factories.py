@@ -131,7 +131,8 @@ def _module(reference: str, place: str) -> ModuleType:
 def _from_file(reference: str, path: Path) -> ModuleType:
     if not path.is_file():
         raise UsageError(f"{reference}: no such file as {path}")
-    name = f"gnncompress_user_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
+    # Named by place and content, so that a file that was changed is read again.
+    name = f"gnncompress_user_{hashlib.sha256(str(path).encode() + path.read_bytes()).hexdigest()[:12]}"
     if name in sys.modules:
         return sys.modules[name]
     if str(path.parent) not in sys.path:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from gnncompress.datasets.registry import find_dataset
+from gnncompress.datasets.registry import find_dataset, load_dataset
 from gnncompress.errors import UsageError
+from gnncompress.factories import source_digest
 from gnncompress.measurements import GRAPHS, LINKS, MULTILABEL, NODES, TASKS
 from gnncompress.models import find_model
 from gnncompress.models.registry import Argument
@@ -174,8 +176,12 @@ def _with_model(named: Workload, model: str) -> Workload:
 
 def _task(dataset: str, tasks: tuple[str, ...], model: str | None) -> str:
     """Return the first of the data set's tasks that the model serves; a user's own data say by themselves."""
-    if not tasks:
-        from gnncompress.datasets import load_dataset
-
-        tasks = (NODES, LINKS) if len(load_dataset(dataset).as_list()) == 1 else (GRAPHS, MULTILABEL)
+    tasks = tasks or _own_tasks(dataset, source_digest(dataset))
     return next((task for task in tasks if model is None or task in find_model(model).tasks), tasks[0])
+
+
+@lru_cache
+def _own_tasks(dataset: str, digest: str) -> tuple[str, ...]:
+    """Return the tasks of a user's own data set: those of one graph, or of many. Loaded once, not for every run."""
+    one = len(load_dataset(dataset).as_list()) == 1
+    return (NODES, LINKS) if one else (GRAPHS, MULTILABEL)
