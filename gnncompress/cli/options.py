@@ -40,7 +40,7 @@ SplitSeed = Annotated[
 Features = Annotated[
     str | None,
     typer.Option(
-        "--features", help="auto, raw or one-hot: how integer features enter. Default: one-hot of categories."
+        "--features", help="auto (categories one-hot, numbers as they are), raw, one-hot, or standard (z-scores)."
     ),
 ]
 Seeds = Annotated[int, typer.Option("--seeds", min=1, help="How many seeds to run, each a run of its own.")]

@@ -77,8 +77,8 @@ def encode_features(graphs: Sequence[Data], encoding: str) -> list[Data]:
     """Return the graphs with float features.
 
     Integer features are categories, such as an atom's number: with ``encoding`` auto or one-hot each column becomes
-    one column a category, with raw they are used as numbers. The categories are those of PyG's ``from_smiles`` for
-    molecules and the values that occur for others. Features that are floats already stay as they are.
+    one column a category, with raw or standard they are used as numbers. The categories are those of PyG's
+    ``from_smiles`` for molecules and the values that occur for others. Features that are floats stay as they are.
 
     Raises:
         TaskError: if a graph has no features, not a row a node, other widths than the first, or values that are not
@@ -89,10 +89,20 @@ def encode_features(graphs: Sequence[Data], encoding: str) -> list[Data]:
     floats = graphs[0].x.is_floating_point()
     if floats and encoding == "one-hot":
         raise TaskError("--features one-hot: the features are real numbers, not categories; use --features raw")
-    if floats or encoding == "raw":
+    if floats or encoding in ("raw", "standard"):
         return [_with_features(graph, graph.x.float()) for graph in graphs]
     columns = _molecule_columns(graphs) or _observed_columns(graphs)
     return [_with_features(graph, _one_hot(graph.x, columns)) for graph in graphs]
+
+
+def standardized(graphs: Sequence[Data], rows: Tensor) -> list[Data]:
+    """Return the graphs with each feature column less its mean and divided by its deviation over ``rows`` [n, F].
+
+    ``rows`` are those of the training items, so that nothing of the others enters. A constant column is only centred.
+    """
+    mean, deviation = rows.mean(0), rows.std(0, correction=0)
+    deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+    return [_with_features(graph, (graph.x - mean) / deviation) for graph in graphs]
 
 
 def _check(graph: Data, number: int | None, width: int) -> None:

@@ -32,7 +32,7 @@ class RunSpec(BaseModel):
     model: str
     code: str = ""
     arguments: dict[str, str | int | float]
-    features: Literal["auto", "raw", "one-hot"] = "auto"
+    features: Literal["auto", "raw", "one-hot", "standard"] = "auto"
     recipe: Recipe
     method: str = NO_METHOD
     scheme: str = ""

@@ -18,7 +18,7 @@ from gnncompress.registry import unknown
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import SplitSpec
 
-Features = Literal["auto", "raw", "one-hot"]
+Features = Literal["auto", "raw", "one-hot", "standard"]
 
 
 @dataclass(frozen=True)
@@ -116,6 +116,8 @@ WORKLOADS = {
             "hgpsl",
             SplitSpec("hgpsl", 0),
             "the paper's HGP-SL; --seed 777 is its published split",
+            "standard",
+            {"dropout": 0.3},
         ),
         _known("bbbp", "bbbp", GRAPHS, "gnnnet", _SPLITS[GRAPHS], "the paper's GNNNet, on raw atom features", "raw"),
         _known("gin-proteins", "proteins-labels", GRAPHS, "gin", _FOLDS, "GIN for quantization; a seed is a fold"),

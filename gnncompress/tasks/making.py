@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from gnncompress.datasets.transforms import ONE_GRAPH_ONLY, TRANSFORMS, encode_features
+from gnncompress.datasets.transforms import ONE_GRAPH_ONLY, TRANSFORMS, encode_features, standardized
 from gnncompress.errors import TaskError, UsageError
 from gnncompress.measurements import GRAPHS, LINKS, MULTILABEL, NODES
 from gnncompress.registry import unknown
@@ -55,14 +55,14 @@ def make_task(
         raise TaskError(f"{name} needs many graphs, this data set is one; use --task {NODES} or {LINKS}")
     graphs = encode_features(graphs, encoding)
     try:
-        task = _MAKERS[name](graphs, split, transforms, device)
+        task = _MAKERS[name](graphs, split, encoding == "standard", transforms, device)
     except ValueError as error:
         raise TaskError(f"{split.kind} split: {error}") from error
     task.notes = (*_notes(graphs), *task.notes)
     return task
 
 
-def _nodes(graphs: Sequence[Data], split: SplitSpec, transforms: Transforms, device: str) -> Task:
+def _nodes(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms: Transforms, device: str) -> Task:
     data = graphs[0].clone()
     nodes = int(data.num_nodes)
     data.y = class_numbers(data.y, nodes, "node")
@@ -72,11 +72,13 @@ def _nodes(graphs: Sequence[Data], split: SplitSpec, transforms: Transforms, dev
         parts = stratified_kfold(data.y.numpy(), split.seed)
     else:
         parts = random_split(nodes, count(nodes, split.validation), count(nodes, split.test), split.seed)
+    if standard:
+        (data,) = standardized([data], data.x[list(parts.train)])
     return NodeClassification(_transformed(data, transforms), parts, device)
 
 
-def _links(graphs: Sequence[Data], split: SplitSpec, transforms: Transforms, device: str) -> Task:
-    data = graphs[0]
+def _links(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms: Transforms, device: str) -> Task:
+    data = standardized(graphs, graphs[0].x)[0] if standard else graphs[0]
     edges = data.edge_index.numpy()
     links = undirected_pairs(edges).shape[1]
     if links == 0:
@@ -88,17 +90,15 @@ def _links(graphs: Sequence[Data], split: SplitSpec, transforms: Transforms, dev
     return LinkPrediction(_transformed(training_graph(data, parts), transforms), parts, device)
 
 
-def _graphs(graphs: Sequence[Data], split: SplitSpec, transforms: Transforms, device: str) -> Task:
+def _graphs(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms: Transforms, device: str) -> Task:
     labels = class_numbers(_one_label(graphs), len(graphs), "graph")
-    graphs = [
-        _transformed(_labelled(graph, label.view(1)), transforms, many=True)
-        for graph, label in zip(graphs, labels, strict=True)
-    ]
     parts, notes = _split_graphs(graphs, split, labels)
+    graphs = _prepared(graphs, parts, standard, transforms)
+    graphs = [_labelled(graph, label.view(1)) for graph, label in zip(graphs, labels, strict=True)]
     return _with_notes(GraphClassification(graphs, parts, device), notes)
 
 
-def _multilabel(graphs: Sequence[Data], split: SplitSpec, transforms: Transforms, device: str) -> Task:
+def _multilabel(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms: Transforms, device: str) -> Task:
     for number, graph in enumerate(graphs):
         y = graph.y
         if y is None or y.numel() != graphs[0].y.numel():
@@ -106,12 +106,13 @@ def _multilabel(graphs: Sequence[Data], split: SplitSpec, transforms: Transforms
         known = y[~y.isnan()] if y.is_floating_point() else y
         if not bool(((known == 0) | (known == 1)).all()):
             raise TaskError(f"graph {number} has labels other than 0, 1 and missing; {MULTILABEL} takes no others")
-    graphs = [_transformed(_labelled(graph, graph.y.view(1, -1).float()), transforms, many=True) for graph in graphs]
     parts, notes = _split_graphs(graphs, split, None)
+    graphs = _prepared(graphs, parts, standard, transforms)
+    graphs = [_labelled(graph, graph.y.view(1, -1).float()) for graph in graphs]
     return _with_notes(MultilabelGraphClassification(graphs, parts, device), notes)
 
 
-_MAKERS: Mapping[str, Callable[[Sequence[Data], SplitSpec, Transforms, str], Task]] = {
+_MAKERS: Mapping[str, Callable[[Sequence[Data], SplitSpec, bool, Transforms, str], Task]] = {
     NODES: _nodes,
     LINKS: _links,
     GRAPHS: _graphs,
@@ -164,10 +165,15 @@ def _public(data: Data, seed: int) -> Split:
     return Split(*parts)
 
 
-def _transformed(data: Data, transforms: Transforms, many: bool = False) -> Data:
+def _prepared(graphs: Sequence[Data], split: Split, standard: bool, transforms: Transforms) -> list[Data]:
+    if standard:
+        graphs = standardized(graphs, torch.cat([graphs[index].x for index in split.train]))
+    return [_transformed(graph, [name for name in transforms if name not in ONE_GRAPH_ONLY]) for graph in graphs]
+
+
+def _transformed(data: Data, transforms: Transforms) -> Data:
     for transform in transforms:
-        if not (many and transform in ONE_GRAPH_ONLY):
-            data = TRANSFORMS[transform](data)
+        data = TRANSFORMS[transform](data)
     return data
 
 
