@@ -27,7 +27,7 @@ def load_task(spec: RunSpec, data_root: Path | None) -> Task:
     loaded = load_dataset(spec.dataset, data_root)
     transforms = find_model(spec.model).transforms
     task = make_task(spec.task, loaded.as_list(), spec.split, spec.features, transforms, spec.device)
-    task.notes = (*loaded.notes, *task.notes)
+    task.notes = tuple(dict.fromkeys((*loaded.notes, *task.notes)))
     return task
 
 

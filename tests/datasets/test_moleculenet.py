@@ -30,19 +30,6 @@ def graphs(source: str, root: Path | None = None) -> list[Data]:
     return found
 
 
-@pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty root and an empty cache, and no network."""
-
-    def offline(*_: object) -> Path:
-        raise OSError("no network")
-
-    monkeypatch.delenv("GNNCOMPRESS_DATA", raising=False)
-    monkeypatch.setenv("GNNCOMPRESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(locations, "fetch", offline)
-    return tmp_path
-
-
 def assert_equal_to_pyg(found: list[Data], root: Path, name: str) -> None:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Skipping molecule")

@@ -45,19 +45,6 @@ def assert_equal_to_pyg(root: Path, name: str) -> Data:
 
 
 @pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty root and an empty cache, and no network."""
-
-    def offline(*_: object) -> Path:
-        raise OSError("no network")
-
-    monkeypatch.delenv("GNNCOMPRESS_DATA", raising=False)
-    monkeypatch.setenv("GNNCOMPRESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(locations, "fetch", offline)
-    return tmp_path
-
-
-@pytest.fixture
 def copy(data_root: Path, nowhere: Path) -> Path:
     """A copy of Cora's raw files that may be damaged, and no other place to find them."""
     raw = nowhere / "Planetoid" / "Cora" / "raw"

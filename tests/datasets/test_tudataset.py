@@ -44,19 +44,6 @@ def graphs(source: str, root: Path | None = None) -> list[Data]:
     return found
 
 
-@pytest.fixture
-def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty root and an empty cache, and no network."""
-
-    def offline(*_: object) -> Path:
-        raise OSError("no network")
-
-    monkeypatch.delenv("GNNCOMPRESS_DATA", raising=False)
-    monkeypatch.setenv("GNNCOMPRESS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(locations, "fetch", offline)
-    return tmp_path
-
-
 def test_proteins_equals_pyg(data_root: Path, tmp_path: Path) -> None:
     shutil.copytree(data_root / "TUDataset" / "PROTEINS" / "raw", tmp_path / "PROTEINS" / "raw")
     found, expected = graphs("proteins", data_root), TUDataset(str(tmp_path), "PROTEINS", use_node_attr=True)
