@@ -210,15 +210,21 @@ def test_unknown_name_is_refused(nowhere: Path) -> None:
         load("nell", nowhere)
 
 
-@pytest.mark.parametrize("call", [load, fingerprint])
-def test_without_files_or_network_it_says_what_to_do(nowhere: Path, call: object) -> None:
+@pytest.mark.parametrize(("call", "name"), [(load, "Cora"), (fingerprint, "CiteSeer")])
+def test_without_files_or_network_it_says_what_to_do(nowhere: Path, call: object, name: str) -> None:
     assert callable(call)
     with pytest.raises(DatasetError) as caught:
-        call("Cora", nowhere)
+        call(name, nowhere)
     message = str(caught.value)
-    for part in (*CORA, "no network", str(nowhere / "cache" / "Planetoid" / "Cora" / "raw"), "-d digits"):
+    files = [file.replace("cora", name.lower()) for file in CORA]
+    for part in (*files, "no network", str(nowhere / "cache" / "Planetoid" / name / "raw"), "-d digits"):
         assert part in message
     assert not list((nowhere / "cache" / "Planetoid").iterdir()), "nothing half-downloaded may stay"
+
+
+def test_published_files_have_their_fingerprint_before_they_are_there(data_root: Path, nowhere: Path) -> None:
+    raw = data_root / "Planetoid" / "Cora" / "raw"
+    assert fingerprint("Cora", nowhere) == locations.fingerprint(path for path in raw.iterdir() if path.name in CORA)
 
 
 def test_download_lands_in_the_cache(data_root: Path, nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
