@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import torch
 from torch import Tensor, nn
+from torch_geometric import seed_everything
 
 from gnncompress.datasets import fingerprint, load_dataset
 from gnncompress.errors import DatasetError
@@ -37,7 +37,7 @@ def new_model(spec: RunSpec, task: Task) -> nn.Module:
     Raises:
         TaskError: if the model cannot take the data.
     """
-    torch.manual_seed(spec.seed)
+    seed_everything(spec.seed)
     model = build_model(spec.model, task.features, task.outputs, spec.arguments).to(spec.device)
     task.check(model)
     return model

@@ -89,4 +89,7 @@ def _level(graphs: Sequence[Data], key: str) -> str:
 
 
 def _rows(value: Tensor, level: str) -> Tensor:
-    return value.reshape(1, -1) if level == _GRAPH and value.dim() < 2 else value
+    """Return a graph's field with its rows first; what a graph has one of is one row, as in PyG a single number."""
+    if level != _GRAPH or value.dim() > 1:
+        return value
+    return value.reshape(1) if value.numel() == 1 else value.reshape(1, -1)

@@ -99,10 +99,11 @@ def _graphs(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms
 
 
 def _multilabel(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms: Transforms, device: str) -> Task:
+    width = 0 if graphs[0].y is None else graphs[0].y.numel()
     for number, graph in enumerate(graphs):
         y = graph.y
-        if y is None or y.numel() != graphs[0].y.numel():
-            raise TaskError(f"graph {number} has {0 if y is None else y.numel()} labels, graph 0 {graphs[0].y.numel()}")
+        if y is None or y.numel() != width:
+            raise TaskError(f"graph {number} has {0 if y is None else y.numel()} labels, graph 0 has {width}")
         known = y[~y.isnan()] if y.is_floating_point() else y
         if not bool(((known == 0) | (known == 1)).all()):
             raise TaskError(f"graph {number} has labels other than 0, 1 and missing; {MULTILABEL} takes no others")

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch_geometric import seed_everything
 
 from gnncompress.errors import TrainingError
 from gnncompress.measurements import Measurement, Phase
@@ -60,7 +61,7 @@ def train(
     Raises:
         TrainingError: when a loss is not finite; the message says at which epoch.
     """
-    torch.manual_seed(seed)
+    seed_everything(seed)  # PyG's layers draw from Python's and numpy's generators, too
     started = time.perf_counter()
     optimizer = _OPTIMIZERS[recipe.optimizer](
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay

@@ -90,6 +90,14 @@ def test_same_spec_same_rows_and_same_model(runs: Path, tmp_path: Path) -> None:
     ).read_bytes()
 
 
+def test_a_model_that_draws_from_other_generators_is_repeated_exactly(tmp_path: Path) -> None:
+    spec = resolve("digits", "supergat", epochs=2)  # PyG samples its non-edges with Python's own generator
+    for folder in ("one", "two"):
+        Sweep(Store(tmp_path / folder), None, Observer()).run([spec])
+    one, two = (tmp_path / folder / spec.run_id / "model.safetensors" for folder in ("one", "two"))
+    assert one.read_bytes() == two.read_bytes()
+
+
 def test_finished_runs_are_never_repeated(runs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object) -> None:
         raise AssertionError("a finished run was repeated")

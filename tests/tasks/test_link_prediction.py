@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from gnncompress.errors import TaskError
+from gnncompress.measurements import LINKS
+from gnncompress.tasks.link_prediction import LinkPrediction
+from gnncompress.tasks.links import undirected_pairs
+from gnncompress.tasks.making import make_task
+from gnncompress.tasks.splits import SplitSpec
+
+
+class Embedding(nn.Module):
+    """Embeddings that are a linear map of the features."""
+
+    def __init__(self, width: int = 6) -> None:
+        super().__init__()
+        self.lin = nn.Linear(12, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lin(x)
+
+
+@pytest.fixture
+def data() -> Data:
+    generator = torch.Generator().manual_seed(0)
+    edges = torch.randint(0, 30, (2, 90), generator=generator)
+    return Data(x=torch.randn(30, 12, generator=generator), edge_index=edges, y=torch.zeros(30))
+
+
+@pytest.fixture
+def task(data: Data) -> LinkPrediction:
+    made = make_task(LINKS, [data], SplitSpec("random", 0, 0.1, 0.2))
+    assert isinstance(made, LinkPrediction)
+    return made
+
+
+def pairs_of(edges: Tensor) -> set[tuple[int, int]]:
+    return {(min(i, j), max(i, j)) for i, j in edges.t().tolist()}
+
+
+def test_held_back_edges_are_in_no_message(task: LinkPrediction, data: Data) -> None:
+    everything = {(int(i), int(j)) for i, j in undirected_pairs(data.edge_index.numpy()).T}
+    seen = pairs_of(task.data.edge_index)
+    assert task.data.is_undirected()
+    assert seen == pairs_of(task.train_edges)
+    held = everything - seen
+    assert len(held) == int(0.1 * len(everything)) + int(0.2 * len(everything))
+    assert task.items == 2 * int(0.2 * len(everything))
+
+
+def test_loss_by_a_slow_version(task: LinkPrediction) -> None:
+    torch.manual_seed(0)
+    model = Embedding()
+    ((edges, negatives),) = task.batches(0)
+    z = model(task.data.x).detach().numpy().astype(float)
+
+    def chance(i: int, j: int) -> float:
+        return float(1 / (1 + np.exp(-(z[i] @ z[j]))))
+
+    expected = -np.mean([np.log(chance(i, j)) for i, j in edges.t().tolist()])
+    expected -= np.mean([np.log(1 - chance(i, j)) for i, j in negatives.t().tolist()])
+    assert task.loss(model, (edges, negatives)).item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_non_edges_are_drawn_anew_from_torchs_seed(task: LinkPrediction) -> None:
+    def draw() -> list[tuple[Tensor, Tensor]]:
+        return list(task.batches(16))
+
+    torch.manual_seed(0)
+    one, two = draw(), draw()
+    torch.manual_seed(0)
+    again = draw()
+    assert all(
+        torch.equal(a, b) for left, right in zip(one, again, strict=True) for a, b in zip(left, right, strict=True)
+    )
+    assert not torch.equal(one[0][1], two[0][1])
+    edges = torch.cat([part for part, _ in one], dim=1)
+    negatives = torch.cat([part for _, part in one], dim=1)
+    assert [part.size(1) for part, _ in one][:-1] == [16] * (len(one) - 1)
+    assert pairs_of(edges) == pairs_of(task.train_edges)
+    assert edges.shape == negatives.shape
+    assert not pairs_of(negatives) & pairs_of(task.train_edges)
+
+
+def test_three_forms_of_a_model_agree(task: LinkPrediction) -> None:
+    torch.manual_seed(0)
+    embedding = Embedding()
+
+    class Logits(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = embedding
+
+        def forward(self, x: Tensor, edge_label_index: Tensor) -> Tensor:
+            z = self.inner(x)
+            return (z[edge_label_index[0]] * z[edge_label_index[1]]).sum(1)
+
+    class Views(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = embedding
+
+        def forward(self, x: Tensor) -> Tensor:
+            z = self.inner(x)
+            return torch.stack([z, z, z]) if self.training else z
+
+    models = [embedding, Logits(), Views()]
+    (batch,) = task.batches(0)
+    losses = [float(task.loss(model.train(), batch)) for model in models]
+    assert losses == pytest.approx([losses[0]] * 3)
+    scores = [[row.value for row in task.evaluate(model)] for model in models]
+    assert scores[1] == pytest.approx(scores[0])
+    assert scores[2] == pytest.approx(scores[0])
+    for model in models:
+        task.check(model)
+        with torch.no_grad():
+            assert task.inference(model.eval())().shape == (task.items,)  # type: ignore[attr-defined]
+
+
+def test_threshold_is_chosen_on_validation(task: LinkPrediction) -> None:
+    torch.manual_seed(0)
+    model = Embedding().eval()
+    scores = {row.metric: row.value for row in task.evaluate(model)}
+    with torch.no_grad():
+        z = model(task.data.x)
+    pairs, truth = task._validation
+    logits = (z[pairs[0]] * z[pairs[1]]).sum(1).numpy()
+    best = max(float(((logits >= t) == truth).mean()) for t in (*logits, np.inf))
+    assert float(((logits >= scores["threshold"]) == truth).mean()) == pytest.approx(best)
+    pairs, truth = task._test
+    logits = (z[pairs[0]] * z[pairs[1]]).sum(1).numpy()
+    assert scores["accuracy"] == pytest.approx(((logits >= scores["threshold"]) == truth).mean())
+    assert scores["majority_roc_auc"] == scores["majority_average_precision"] == scores["majority_accuracy"] == 0.5
+
+
+def test_wrong_shapes_are_refused(task: LinkPrediction) -> None:
+    class Short(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:3]
+
+    class Wide(nn.Module):
+        def forward(self, x: Tensor, edge_label_index: Tensor) -> Tensor:
+            return x
+
+    with pytest.raises(TaskError, match=r"Short returns \[3, 12\] where link-prediction needs embeddings \[30 nodes"):
+        task.check(Short())
+    with pytest.raises(TaskError, match=r"Wide returns \[30, 12\] where link-prediction needs logits \[2 pairs\]"):
+        task.check(Wide())
+
+
+def test_graphs_with_too_few_edges_are_refused(data: Data) -> None:
+    data.edge_index = torch.empty(2, 0, dtype=torch.long)
+    with pytest.raises(TaskError, match="the graph has no edges; there are no links to predict"):
+        make_task(LINKS, [data], SplitSpec("random", 0))
+    data.edge_index = torch.tensor([[0, 1, 2], [1, 2, 3]])
+    with pytest.raises(TaskError, match=r"3 edges are too few to hold back 0\.1 and 0\.1 of them"):
+        make_task(LINKS, [data], SplitSpec("random", 0))
+    data = Data(x=torch.ones(4, 1), edge_index=torch.combinations(torch.arange(4)).t())
+    with pytest.raises(TaskError, match="random split: 2 pairs without an edge are wanted, the graph has 0"):
+        make_task(LINKS, [data], SplitSpec("random", 0, 1, 1))

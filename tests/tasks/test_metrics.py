@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from gnncompress.tasks.metrics import (
+    best_threshold,
+    classification_scores,
+    constant_scores,
+    link_scores,
+    multilabel_scores,
+    rows,
+)
+
+
+def test_two_classes_are_scored_by_the_second() -> None:
+    truth = np.array([0, 1, 1, 0])
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4], [0.4, 0.6]])
+    scores = classification_scores(truth, probabilities)
+    assert scores == {"accuracy": 0.5, "f1_macro": 0.5, "roc_auc": 0.75}
+
+
+def test_a_class_missing_from_the_truth_leaves_no_roc_auc() -> None:
+    scores = classification_scores(np.array([0, 1, 0]), np.full((3, 3), 1 / 3))
+    assert scores["roc_auc"] is None
+    (row,) = (row for row in rows(scores, "majority_") if row.metric == "majority_roc_auc")
+    assert (row.value, row.source) == (None, "unavailable")
+
+
+def test_constant_predictor() -> None:
+    scores = constant_scores(np.array([0, 1, 1, 1]), 1, 2)
+    assert scores["accuracy"] == 0.75
+    assert scores["roc_auc"] == 0.5
+    assert scores["f1_macro"] == pytest.approx(0.5 * 6 / 7)
+
+
+def test_missing_labels_do_not_count() -> None:
+    rng = np.random.default_rng(0)
+    truth = rng.integers(0, 2, size=(50, 3)).astype(float)
+    truth[rng.uniform(size=truth.shape) < 0.3] = np.nan
+    truth[:, 2] = np.where(np.isnan(truth[:, 2]), np.nan, 1)  # one value only: no ranking to score
+    probabilities = rng.uniform(size=truth.shape)
+    scores = multilabel_scores(truth, probabilities)
+    known = ~np.isnan(truth)
+    for metric, function in (("roc_auc", roc_auc_score), ("average_precision", average_precision_score)):
+        expected = np.mean([function(truth[known[:, t], t], probabilities[known[:, t], t]) for t in (0, 1)])
+        assert scores[metric] == pytest.approx(expected)
+    right = [(probabilities[i, t] > 0.5) == (truth[i, t] == 1) for i, t in np.argwhere(known)]
+    assert scores["accuracy"] == pytest.approx(np.mean(right))
+
+
+def test_nothing_known_is_unavailable() -> None:
+    assert set(multilabel_scores(np.full((4, 2), np.nan), np.zeros((4, 2))).values()) == {None}
+
+
+def test_link_scores_by_hand() -> None:
+    scores = link_scores(np.array([1, 1, 0, 0]), np.array([2.0, 0.0, 1.0, -1.0]), 0.5)
+    assert scores["accuracy"] == 0.5
+    assert scores["roc_auc"] == 0.75
+    assert scores["average_precision"] == pytest.approx((1 + 2 / 3) / 2)
+
+
+@given(
+    links=st.lists(st.tuples(st.booleans(), st.integers(-3, 3)), min_size=1, max_size=30),
+)
+def test_best_threshold_by_trying_all(links: list[tuple[bool, int]]) -> None:
+    truth = np.array([float(link) for link, _ in links])
+    logits = np.array([float(value) for _, value in links])
+
+    def accuracy(threshold: float) -> float:
+        return float(((logits >= threshold) == (truth > 0.5)).mean())
+
+    tried = [*np.unique(logits), np.inf]
+    best = max(map(accuracy, tried))
+    assert best_threshold(truth, logits) == min(value for value in tried if accuracy(value) == best)
