@@ -119,7 +119,7 @@ def _module(reference: str, place: str) -> ModuleType:
     except UsageError:
         raise
     except ModuleNotFoundError as error:
-        if error.name == place:
+        if f"{place}.".startswith(f"{error.name}."):
             raise UsageError(
                 f"{reference}: no module {place!r} can be found; a file is named like my_file.py:build"
             ) from error

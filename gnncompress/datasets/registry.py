@@ -53,8 +53,10 @@ def _tu(source: str, summary: str, **statistics: int) -> DatasetEntry:
     return DatasetEntry(source.lower(), summary, _TU, _TU_CITATION, (GRAPHS,), source, statistics)
 
 
-def _molecules(source: str, summary: str, task: str = GRAPHS, **statistics: int) -> DatasetEntry:
-    return DatasetEntry(source.lower(), summary, _MOLECULES, _MOLECULE_CITATION, (task,), source, statistics)
+def _molecules(
+    source: str, summary: str, tasks: tuple[str, ...] = (GRAPHS, MULTILABEL), **statistics: int
+) -> DatasetEntry:
+    return DatasetEntry(source.lower(), summary, _MOLECULES, _MOLECULE_CITATION, tasks, source, statistics)
 
 
 def _citations(source: str, summary: str, exact: bool, *numbers: int) -> DatasetEntry:
@@ -112,20 +114,21 @@ DATASETS = Registry(
         _molecules(
             "bbbp",
             "molecules, passing into the brain or not",
+            (GRAPHS,),
             graphs=2039,
             nodes=49068,
             edges=105842,
             features=9,
             classes=2,
         ),
-        _molecules("bace", "molecules, inhibiting BACE-1 or not", graphs=1513, features=9, classes=2),
-        _molecules("hiv", "molecules, inhibiting HIV or not", graphs=41127, features=9, classes=2),
-        _molecules("tox21", "molecules, 12 toxicity labels", MULTILABEL, features=9, classes=12),
-        _molecules("toxcast", "molecules, 617 toxicity labels", MULTILABEL, features=9, classes=617),
-        _molecules("sider", "drugs, 27 side effects", MULTILABEL, features=9, classes=27),
-        _molecules("clintox", "drugs, approval and clinical toxicity", MULTILABEL, features=9, classes=2),
-        _molecules("muv", "molecules, 17 labels, most missing", MULTILABEL, features=9, classes=17),
-        _molecules("pcba", "molecules, 128 bioassays", MULTILABEL, features=9, classes=128),
+        _molecules("bace", "molecules, inhibiting BACE-1 or not", (GRAPHS,), graphs=1513, features=9, classes=2),
+        _molecules("hiv", "molecules, inhibiting HIV or not", (GRAPHS,), graphs=41127, features=9, classes=2),
+        _molecules("tox21", "molecules, 12 toxicity labels", (MULTILABEL,), features=9, classes=12),
+        _molecules("toxcast", "molecules, 617 toxicity labels", (MULTILABEL,), features=9, classes=617),
+        _molecules("sider", "drugs, 27 side effects", (MULTILABEL,), features=9, classes=27),
+        _molecules("clintox", "drugs, approval and clinical toxicity", (MULTILABEL,), features=9, classes=2),
+        _molecules("muv", "molecules, 17 labels, most missing", (MULTILABEL,), features=9, classes=17),
+        _molecules("pcba", "molecules, 128 bioassays", (MULTILABEL,), features=9, classes=128),
     ],
 )
 

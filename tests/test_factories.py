@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gnncompress.errors import UsageError
+from gnncompress.factories import call_factory, is_reference, load_reference, source_digest
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def write(name: str, text: str) -> None:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text(text)
+
+
+def test_names_are_told_from_references() -> None:
+    assert is_reference("my_file.py:build")
+    assert is_reference("package.module:build")
+    assert not is_reference("gcn")
+
+
+def test_files_and_what_lies_beside_them(here: Path) -> None:
+    write("code/beside_them.py", "VALUE = 41\n")
+    write("code/mine.py", "from beside_them import VALUE\ndef make(): return VALUE + 1\nclass Thing: pass\n")
+    assert load_reference("code/mine.py:make")() == 42
+    assert load_reference(f"{here}/code/mine.py:Thing").__name__ == "Thing"
+
+
+def test_modules_in_the_working_folder(here: Path) -> None:
+    write("module_of_mine_in_cwd.py", "def make(): return 7\n")
+    assert load_reference("module_of_mine_in_cwd:make")() == 7
+    assert load_reference("json:dumps")([1]) == "[1]"
+
+
+def test_a_changed_file_is_read_again(here: Path) -> None:
+    write("mine.py", "def make(): return 1\n")
+    first, digest = load_reference("mine.py:make")(), source_digest("mine.py:make")
+    write("mine.py", "def make(): return 2\n")
+    assert (first, load_reference("mine.py:make")()) == (1, 2)
+    assert source_digest("mine.py:make") != digest
+    write("mine.py", "def make(): return 1\n")
+    assert source_digest("mine.py:make") == digest
+
+
+def test_digest_of_a_module_imports_nothing(here: Path) -> None:
+    write("module_that_must_not_run.py", "raise SystemExit\n")
+    assert len(source_digest("module_that_must_not_run:make")) == 64
+
+
+@pytest.mark.parametrize(
+    ("reference", "text", "message"),
+    [
+        ("mine.py:build", "def built(): pass\ndef _hidden(): pass\n", "mine.py has no 'build'; it has: built"),
+        ("mine.py:build", "", "mine.py has no 'build'; it has: nothing to call"),
+        ("mine.py:build", "build = 3\n", "mine.py:build: 'build' is a int, not a function or class"),
+        (
+            "mine.py:build",
+            "x = 1\nx / 0\n",
+            r"importing it raised ZeroDivisionError: division by zero \(mine.py, line 2\)",
+        ),
+        ("mine.py:build", "def build(:\n", "importing it raised SyntaxError: invalid syntax .*line 1"),
+        (
+            "mine.py:build",
+            "import not_there_at_all\n",
+            "importing it raised ModuleNotFoundError: No module named 'not_th",
+        ),
+        ("other.py:build", "", "other.py:build: no such file as .*other.py"),
+        ("no.such.module:build", "", "no.such.module:build: no module 'no.such.module' can be found"),
+        ("no_such_module:build", "", "no_such_module:build: no module 'no_such_module' can be found; a file is named"),
+        ("mine.py:", "", "mine.py:: use file.py:name or package.module:name"),
+        (":build", "", ":build: use file.py:name or package.module:name"),
+        ("mine.py:a b", "", "use file.py:name or package.module:name"),
+    ],
+)
+def test_code_that_cannot_be_loaded(here: Path, reference: str, text: str, message: str) -> None:
+    write("mine.py", text)
+    with pytest.raises(UsageError, match=message) as caught:
+        load_reference(reference)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("reference", ["nowhere.py:load", "no_such_module_at_all:load", "no.such.package:load"])
+def test_digest_of_nothing(here: Path, reference: str) -> None:
+    with pytest.raises(UsageError, match=r"no such file as|no module"):
+        source_digest(reference)
+
+
+def test_factories_get_what_they_name(here: Path) -> None:
+    offered = {"features": 5, "classes": 3}
+    assert call_factory("x:f", lambda features, classes: (features, classes), offered) == (5, 3)
+    assert call_factory("x:f", lambda classes, width=9: (classes, width), offered) == (3, 9)
+    assert call_factory("x:f", lambda: 1, offered) == 1
+    with pytest.raises(UsageError, match="x:f wants width; it may take any of: features, classes"):
+        call_factory("x:f", lambda width: width, offered)
+    with pytest.raises(UsageError, match="x:f wants width; it may take any of: no arguments"):
+        call_factory("x:f", lambda width: width, {})
+
+
+def test_a_factory_that_raises_names_its_line(here: Path) -> None:
+    write("mine.py", "def build():\n    value = {}\n    return value['key']\n")
+    with pytest.raises(UsageError, match=r"mine.py:build raised KeyError: 'key' \(mine.py, line 3\)"):
+        call_factory("mine.py:build", load_reference("mine.py:build"), {})
