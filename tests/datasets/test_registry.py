@@ -86,7 +86,7 @@ def own(tmp_path: Path) -> Path:
     raw.mkdir(parents=True)
     lines = ["name,smiles,fruity,rotten"]
     for number in range(40):
-        smiles = "C" * (number % 4 + 2) + ("O" if number % 2 else "N")
+        smiles = "C" * (number % 20 + 2) + ("O" if number % 2 else "N")
         lines.append(f'"no. {number}, pure",{smiles},{number % 2},{"" if number % 5 == 0 else (number // 2) % 2}')
     (raw / "smells.csv").write_text("\n".join([*lines, "x,not a molecule,1,0"]))
     return tmp_path
