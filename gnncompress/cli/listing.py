@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from gnncompress.cli.console import output
@@ -18,12 +19,13 @@ def datasets() -> None:
         (
             (
                 entry.name,
-                ", ".join(entry.tasks),
+                _tasks(entry.tasks),
                 *(_number(entry.statistics.get(what)) for what in ("graphs", "nodes", "edges", "features", "classes")),
                 entry.summary,
             )
             for entry in DATASETS
         ),
+        {"task", "what it is"},
     )
     output.print(
         "Others: tu:NAME or moleculenet:NAME of any set of these collections, the name of a raw folder of yours, "
@@ -37,7 +39,8 @@ def models() -> None:
 
     _print(
         ("model", "tasks", "what it is", "source"),
-        ((entry.name, ", ".join(entry.tasks), entry.summary, entry.citation) for entry in MODELS),
+        ((entry.name, _tasks(entry.tasks), entry.summary, entry.citation) for entry in MODELS),
+        {"tasks", "what it is", "source"},
     )
     output.print("Others: my_file.py:build for a function or class that returns a torch.nn.Module.")
 
@@ -49,11 +52,12 @@ def workloads() -> None:
 
     counts = parameter_counts()
     _print(
-        ("workload", "data set", "task", "model", "parameters", "split", "what it is"),
+        ("workload", "data set", "task", "model", "parameters", "split"),
         (
-            (w.name, w.dataset, w.task, w.model, f"{counts[w.name]:,}", w.split.kind, w.summary)
+            (w.name, w.dataset, _tasks([w.task]), w.model, f"{counts[w.name]:,}", w.split.kind)
             for w in WORKLOADS.values()
         ),
+        set(),
     )
 
 
@@ -61,17 +65,26 @@ def methods() -> None:
     """List the compression methods."""
     from gnncompress.experiments.methods import METHODS
 
-    _print(("method", "what it does", "source"), ((e.name, e.summary, e.citation) for e in METHODS))
+    _print(
+        ("method", "what it does", "source"),
+        ((e.name, e.summary, e.citation) for e in METHODS),
+        {"what it does", "source"},
+    )
 
 
 def _number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def _print(columns: Sequence[str], lines: Iterable[Sequence[str]]) -> None:
-    table = Table(header_style="bold", pad_edge=False)
+def _tasks(tasks: Iterable[str]) -> str:
+    return ", ".join(task.removesuffix("-classification").removesuffix("-prediction") for task in tasks)
+
+
+def _print(columns: Sequence[str], lines: Iterable[Sequence[str]], folded: Collection[str]) -> None:
+    """Print a table whose names stay whole; only the columns in ``folded`` give way in a narrow terminal."""
+    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(column, overflow="fold", no_wrap=column not in folded)
     for line in lines:
         table.add_row(*line)
     output.print(table)
