@@ -15,6 +15,7 @@ from torch_geometric.transforms import TargetIndegree
 from gnncompress.errors import TaskError
 
 SPARSE_BELOW = 0.1
+MOST_CATEGORIES = 10_000
 
 
 def sparse_features(data: Data) -> Data:
@@ -31,9 +32,9 @@ def sparse_features(data: Data) -> Data:
 
 
 def unit_rows(data: Data) -> Data:
-    """Divide each node's features by their sum; a row without any stays 0."""
+    """Divide each node's features by the sum of their absolute values; a row of zeros stays one."""
     data = data.clone()
-    data.x = data.x / data.x.sum(1, keepdim=True).clamp(min=1e-12)
+    data.x = data.x / data.x.abs().sum(1, keepdim=True).clamp(min=1e-12)
     return data
 
 
@@ -86,12 +87,18 @@ def encode_features(graphs: Sequence[Data], encoding: str) -> list[Data]:
     """
     for number, graph in enumerate(graphs):
         _check(graph, number if len(graphs) > 1 else None, int(graphs[0].num_features))
-    floats = graphs[0].x.is_floating_point()
+    floats = graphs[0].x.is_floating_point() or graphs[0].x.dtype == torch.bool
     if floats and encoding == "one-hot":
         raise TaskError("--features one-hot: the features are real numbers, not categories; use --features raw")
     if floats or encoding in ("raw", "standard"):
         return [_with_features(graph, graph.x.float()) for graph in graphs]
     columns = _molecule_columns(graphs) or _observed_columns(graphs)
+    width = sum(values.numel() for values in columns)
+    if width > MOST_CATEGORIES:
+        raise TaskError(
+            f"the integer features have {width:,} different values; if they are numbers, not categories, "
+            "use --features raw or standard"
+        )
     return [_with_features(graph, _one_hot(graph.x, columns)) for graph in graphs]
 
 
@@ -101,7 +108,8 @@ def standardized(graphs: Sequence[Data], rows: Tensor) -> list[Data]:
     ``rows`` are those of the training items, so that nothing of the others enters. A constant column is only centred.
     """
     mean, deviation = rows.mean(0), rows.std(0, correction=0)
-    deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+    # Rounding gives a constant column a deviation, too; dividing by it would blow the column up.
+    deviation = torch.where((rows != rows[0]).any(0), deviation, torch.ones_like(deviation))
     return [_with_features(graph, (graph.x - mean) / deviation) for graph in graphs]
 
 
@@ -132,7 +140,9 @@ def _molecule_columns(graphs: Sequence[Data]) -> list[Tensor] | None:
 
     if graphs[0].x.size(1) != len(x_map):
         return None
-    return [torch.arange(len(values)) for values in x_map.values()]
+    sizes = torch.tensor([len(values) for values in x_map.values()])
+    known = all(bool(((graph.x >= 0) & (graph.x < sizes)).all()) for graph in graphs)
+    return [torch.arange(int(size)) for size in sizes] if known else None
 
 
 def _observed_columns(graphs: Sequence[Data]) -> list[Tensor]:

@@ -20,15 +20,16 @@ _EDGE = "edge"
 class GraphBlock:
     """Graphs as one block from which ``batch`` cuts any selection, equal to ``Batch.from_data_list`` of it.
 
-    Tensors with a row a node, an edge or a graph are kept; other fields (text, say) are left out.
+    Tensors with a row a node, an edge or a graph are kept. Other fields are left out: text, several rows a graph, and
+    numbers of nodes other than ``edge_index``.
 
     Raises:
-        ValueError: if the graphs do not all have the same fields.
+        ValueError: if the graphs do not all have the same fields, or a field's rows differ in shape.
     """
 
     def __init__(self, graphs: Sequence[Data], device: str = "cpu") -> None:
         self.size = len(graphs)
-        self._levels = {key: _level(graphs, key) for key in _common_keys(graphs)}
+        self._levels = _levels(graphs)
         self._nodes = _Ragged(torch.tensor([graph.num_nodes for graph in graphs]), device)
         self._edges = _Ragged(torch.tensor([graph.num_edges for graph in graphs]), device)
         self._edge_index = torch.cat([graph.edge_index for graph in graphs], dim=1).to(device)
@@ -65,27 +66,43 @@ class _Ragged:
         return rows, owner, ptr
 
 
-def _common_keys(graphs: Sequence[Data]) -> list[str]:
-    keys = {key for key, value in graphs[0].to_dict().items() if isinstance(value, Tensor)} - {
-        "edge_index",
-        "batch",
-        "ptr",
-    }
-    for number, graph in enumerate(graphs):
-        missing = [key for key in keys if not isinstance(graph.get(key), Tensor)]
-        if missing:
-            raise ValueError(f"graph {number} has no {missing[0]}, which graph 0 has")
-    return sorted(keys)
+def _levels(graphs: Sequence[Data]) -> dict[str, str]:
+    """Say for every field that is kept whether it has a row a node, an edge or a graph."""
+    keys = [_tensors(graph) for graph in graphs]
+    for number, found in enumerate(keys):
+        for one, other, key in ((number, 0, keys[0] - found), (0, number, found - keys[0])):
+            if key:
+                raise ValueError(f"graph {one} has no {min(key)}, which graph {other} has")
+    levels = {key: _level(graphs, key) for key in sorted(keys[0])}
+    return {key: level for key, level in levels.items() if level}
+
+
+def _tensors(graph: Data) -> set[str]:
+    """Return the names of a graph's tensors; numbers of nodes (``..._index``, ``face``) would have to be moved."""
+    tensors = {key for key, value in graph.to_dict().items() if isinstance(value, Tensor)}
+    return {key for key in tensors if "index" not in key and key not in ("face", "batch", "ptr")}
 
 
 def _level(graphs: Sequence[Data], key: str) -> str:
-    """Say whether ``key`` has a row a node, an edge or a graph, in every graph."""
-    if key in ("y", "graph_y"):
-        return _GRAPH
-    for level, attribute in ((_NODE, "num_nodes"), (_EDGE, "num_edges")):
-        if all(graph[key].dim() and graph[key].size(0) == getattr(graph, attribute) for graph in graphs):
-            return level
-    return _GRAPH
+    """Return node, edge or graph, or nothing for a field that has another number of rows."""
+    values = [graph[key] for graph in graphs]
+    if key == "y":
+        level = _GRAPH
+    elif all(value.dim() and value.size(0) == graph.num_nodes for value, graph in zip(values, graphs, strict=True)):
+        level = _NODE
+    elif all(value.dim() and value.size(0) == graph.num_edges for value, graph in zip(values, graphs, strict=True)):
+        level = _EDGE
+    else:
+        level = _GRAPH
+    rows = [_rows(value, level) for value in values]
+    if level == _GRAPH and any(row.size(0) != 1 for row in rows):
+        return ""
+    shapes = {tuple(row.shape[1:]) for row in rows}
+    if len(shapes) > 1:
+        raise ValueError(
+            f"{key} has rows of different shapes: {' and '.join(str(list(s)) for s in sorted(shapes)[:2])}"
+        )
+    return level
 
 
 def _rows(value: Tensor, level: str) -> Tensor:

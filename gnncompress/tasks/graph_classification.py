@@ -131,6 +131,8 @@ class MultilabelGraphClassification(_GraphTask):
 
     def __init__(self, graphs: Sequence[Data], split: Split, device: str = "cpu") -> None:
         super().__init__(graphs, split, int(graphs[0].y.numel()), device)
+        if bool(self.labels[self._validation].isnan().all()):
+            raise TaskError("no validation graph has a label; use another --seed or hold back more")
         known = self.labels[self._train]
         for label in range(self.outputs):
             values = known[:, label]
@@ -157,8 +159,10 @@ class MultilabelGraphClassification(_GraphTask):
         """Score ``model`` on the test graphs, beside answering each label's more frequent value in training."""
         logits, target = self._logits(model, "test"), self.labels[self._test]
         majority = (self.labels[self._train].nanmean(0) > 0.5).to(logits.dtype).expand_as(target)
+        known = not bool(target.isnan().all())
+        loss = float(self.criterion(logits, target)) if known else None
         return [
-            Measurement("evaluate", "loss", float(self.criterion(logits, target)), "nats"),
+            Measurement("evaluate", "loss", loss, "nats", "measured" if known else "unavailable"),
             *rows(self._scores(logits, target)),
             *rows(multilabel_scores(target.cpu().numpy(), majority.cpu().numpy()), "majority_"),
         ]

@@ -26,6 +26,8 @@ def class_numbers(y: Tensor | None, items: int, what: str) -> Tensor:
         missing = int(y.isnan().sum())
         if missing:
             raise TaskError(f"{missing} of {items} {what}s have no label (NaN); leave them out of the data")
+        if bool(y.isinf().any()):
+            raise TaskError(f"{int(y.isinf().sum())} of {items} {what}s have an infinite label; classes are 0, 1, ...")
         if not torch.equal(y, y.round()):
             raise TaskError(f"labels y are real numbers such as {float(y[y != y.round()][0]):g}; classes are 0, 1, ...")
     y = y.long()

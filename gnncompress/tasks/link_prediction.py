@@ -70,8 +70,7 @@ class LinkPrediction(Task):
         pairs, truth = self._validation
         logits = self._logits(model, pairs)
         score = link_scores(truth, logits.double().cpu().numpy(), 0.0)["roc_auc"]
-        assert score is not None
-        return score, float(self._cross_entropy(logits, truth))
+        return score or 0.0, float(self._cross_entropy(logits, truth))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> list[Measurement]:

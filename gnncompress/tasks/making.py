@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from gnncompress.tasks.link_prediction import LinkPrediction, training_graph
 from gnncompress.tasks.links import link_split, undirected_pairs
 from gnncompress.tasks.node_classification import NodeClassification
 from gnncompress.tasks.splits import (
+    SPLITS,
     Split,
     SplitSpec,
     count,
@@ -53,25 +55,52 @@ def make_task(
         raise TaskError(f"{name} needs one graph, this data set has {len(graphs):,}; use --task {GRAPHS}")
     if not one and len(graphs) == 1:
         raise TaskError(f"{name} needs many graphs, this data set is one; use --task {NODES} or {LINKS}")
+    if split.kind not in SPLITS[name]:
+        raise TaskError(_unfit(name, graphs, split.kind))
     graphs = encode_features(graphs, encoding)
     try:
         task = _MAKERS[name](graphs, split, encoding == "standard", transforms, device)
     except ValueError as error:
-        raise TaskError(f"{split.kind} split: {error}") from error
+        raise TaskError(str(error)) from error
     task.notes = (*_notes(graphs), *task.notes)
     return task
+
+
+def _unfit(name: str, graphs: Sequence[Data], kind: str) -> str:
+    """Say why a task cannot be split in a way."""
+    if name == MULTILABEL and kind == "stratified-kfold":
+        return "stratified-kfold needs one class a graph; use --split random or scaffold"
+    return f"--split {kind}: {name} has {', '.join(SPLITS[name])}"
+
+
+@contextmanager
+def _splitting(split: SplitSpec) -> Iterator[None]:
+    """Say of what a split refuses that it is the split that does."""
+    try:
+        yield
+    except ValueError as error:
+        raise TaskError(f"{split.kind} split: {error}") from error
+
+
+def _whole(parts: Split, items: int, what: str) -> Split:
+    """Insist on a split that holds something back on both sides."""
+    if not parts.validation or not parts.test:
+        raise TaskError(f"{items} {what}s are too few to hold back a part for validation and one for test")
+    return parts
 
 
 def _nodes(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms: Transforms, device: str) -> Task:
     data = graphs[0].clone()
     nodes = int(data.num_nodes)
     data.y = class_numbers(data.y, nodes, "node")
-    if split.kind == "public":
-        parts = _public(data, split.seed)
-    elif split.kind == "stratified-kfold":
-        parts = stratified_kfold(data.y.numpy(), split.seed)
-    else:
-        parts = random_split(nodes, count(nodes, split.validation), count(nodes, split.test), split.seed)
+    with _splitting(split):
+        if split.kind == "public":
+            parts = _public(data, split.seed)
+        elif split.kind == "stratified-kfold":
+            parts = stratified_kfold(data.y.numpy(), split.seed)
+        else:
+            parts = random_split(nodes, count(nodes, split.validation), count(nodes, split.test), split.seed)
+    parts = _whole(parts, nodes, "node")
     if standard:
         (data,) = standardized([data], data.x[list(parts.train)])
     return NodeClassification(_transformed(data, transforms), parts, device)
@@ -86,7 +115,15 @@ def _links(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms:
     validation, test = count(links, split.validation), count(links, split.test)
     if not validation or not test:
         raise TaskError(f"{links} edges are too few to hold back {split.validation:g} and {split.test:g} of them")
-    parts = link_split(int(data.num_nodes), edges, validation, test, split.seed)
+    nodes = int(data.num_nodes)
+    with _splitting(split):
+        parts = link_split(nodes, edges, validation, test, split.seed)
+    training = parts.train.shape[1]
+    others = nodes * (nodes - 1) // 2 - training
+    if training > others:
+        raise TaskError(
+            f"the graph is too dense: {training} pairs without an edge are wanted an epoch, it has {others}"
+        )
     return LinkPrediction(_transformed(training_graph(data, parts), transforms), parts, device)
 
 
@@ -102,8 +139,10 @@ def _multilabel(graphs: Sequence[Data], split: SplitSpec, standard: bool, transf
     width = 0 if graphs[0].y is None else graphs[0].y.numel()
     for number, graph in enumerate(graphs):
         y = graph.y
-        if y is None or y.numel() != width:
-            raise TaskError(f"graph {number} has {0 if y is None else y.numel()} labels, graph 0 has {width}")
+        if y is None or not y.numel():
+            raise TaskError(f"graph {number} has no labels y; {MULTILABEL} needs the same number of each graph")
+        if y.numel() != width:
+            raise TaskError(f"graph {number} has {y.numel()} labels, graph 0 has {width}")
         known = y[~y.isnan()] if y.is_floating_point() else y
         if not bool(((known == 0) | (known == 1)).all()):
             raise TaskError(f"graph {number} has labels other than 0, 1 and missing; {MULTILABEL} takes no others")
@@ -133,30 +172,47 @@ def _one_label(graphs: Sequence[Data]) -> Tensor:
 
 
 def _split_graphs(graphs: Sequence[Data], split: SplitSpec, labels: Tensor | None) -> tuple[Split, list[str]]:
+    with _splitting(split):
+        parts = _whole(_graph_parts(graphs, split, labels), len(graphs), "graph")
+    return parts, _copies(graphs, split.kind, parts)
+
+
+def _graph_parts(graphs: Sequence[Data], split: SplitSpec, labels: Tensor | None) -> Split:
     items = len(graphs)
     validation, test = count(items, split.validation), count(items, split.test)
     if split.kind == "hgpsl":
-        return hgpsl_split(items, split.seed), []
+        return hgpsl_split(items, split.seed)
     if split.kind == "stratified-kfold":
-        if labels is None:
-            raise TaskError("stratified-kfold needs one class a graph; use --split random or scaffold")
-        return stratified_kfold(labels.numpy(), split.seed), []
+        assert labels is not None  # the task with several labels has no folds
+        return stratified_kfold(labels.numpy(), split.seed)
     if split.kind == "scaffold":
         if "scaffold" not in graphs[0]:
             raise TaskError("the scaffold split is for molecules read from SMILES; use --split random")
-        return scaffold_split([graph.scaffold for graph in graphs], validation, test), []
+        return scaffold_split([graph.scaffold for graph in graphs], validation, test)
+    if "canonical" in graphs[0]:
+        return grouped_split([graph.canonical for graph in graphs], validation, test, split.seed)
+    return random_split(items, validation, test, split.seed)
+
+
+def _copies(graphs: Sequence[Data], kind: str, parts: Split) -> list[str]:
+    """Say what the split does with molecules that occur more than once."""
     if "canonical" not in graphs[0]:
-        return random_split(items, validation, test, split.seed), []
+        return []
     molecules = [graph.canonical for graph in graphs]
-    again = items - len(set(molecules))
-    note = [f"random split: {again} graphs are copies of a molecule and stay on its side"] if again else []
-    return grouped_split(molecules, validation, test, split.seed), note
+    again = len(molecules) - len(set(molecules))
+    if kind == "random":
+        return [f"random split: {again} graphs are copies of a molecule and stay on its side"] if again else []
+    seen = {molecules[item] for item in (*parts.train, *parts.validation)}
+    leaked = sum(molecules[item] in seen for item in parts.test)
+    return [f"{kind} split: {leaked} of {len(parts.test)} test graphs have a copy on another side"] if leaked else []
 
 
 def _public(data: Data, seed: int) -> Split:
     masks = [data.get(f"{part}_mask") for part in ("train", "val", "test")]
     if any(mask is None for mask in masks):
         raise TaskError("this data set has no public split (train_mask, val_mask, test_mask); use --split random")
+    if any(mask.size(0) != data.num_nodes for mask in masks):
+        raise TaskError(f"train_mask, val_mask and test_mask need a row for each of the {data.num_nodes} nodes")
     columns = [mask[:, seed % mask.size(1)] if mask.dim() == 2 else mask for mask in masks]
     if int(torch.stack(columns).sum(0).max()) > 1:
         raise TaskError("the public split has a node on two sides; mend train_mask, val_mask and test_mask")

@@ -36,8 +36,11 @@ def multilabel_scores(truth: NDArray, probabilities: NDArray) -> Scores:
     """Score several yes-or-no labels an item, some of them missing.
 
     Shapes: truth [n, T] of 0, 1 and NaN, probabilities [n, T]. roc_auc and average_precision are means over the
-    labels that have both values among the items, None if there is none; accuracy is over all labels present.
+    labels that have both values among the items, None if there is none; accuracy is over all labels present. All are
+    None where a probability is not finite.
     """
+    if not np.isfinite(probabilities).all():
+        return dict.fromkeys(("roc_auc", "average_precision", "accuracy"))
     known = ~np.isnan(truth)
     columns = [(truth[known[:, t], t], probabilities[known[:, t], t]) for t in range(truth.shape[1])]
     both = [(y, p) for y, p in columns if len(np.unique(y)) == 2]
@@ -50,7 +53,12 @@ def multilabel_scores(truth: NDArray, probabilities: NDArray) -> Scores:
 
 
 def link_scores(truth: NDArray, logits: NDArray, threshold: float) -> Scores:
-    """Score links; accuracy and F1 call a pair a link when its logit is at least ``threshold``."""
+    """Score links; accuracy and F1 call a pair a link when its logit is at least ``threshold``.
+
+    All are None where a logit is not finite.
+    """
+    if not np.isfinite(logits).all():
+        return dict.fromkeys(("roc_auc", "average_precision", "accuracy", "f1_macro"))
     predicted = logits >= threshold
     return {
         "roc_auc": float(roc_auc_score(truth, logits)),
@@ -81,6 +89,8 @@ def rows(scores: Scores, prefix: str = "") -> list[Measurement]:
 
 def _roc_auc(truth: NDArray, probabilities: NDArray) -> float | None:
     classes = probabilities.shape[1]
+    if not np.isfinite(probabilities).all():
+        return None
     if len(np.unique(truth)) < classes or classes < 2:
         return None
     if classes == 2:

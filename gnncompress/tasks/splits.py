@@ -73,7 +73,7 @@ def grouped_split(groups: Sequence[str], validation: int, test: int, seed: int) 
     Raises:
         ValueError: if nothing would be left to train on.
     """
-    _, members = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+    members = _numbered(groups)
     order = np.random.Generator(np.random.PCG64(seed)).permutation(int(members.max()) + 1)
     rank = np.empty_like(order)
     rank[order] = np.arange(order.size)
@@ -83,21 +83,21 @@ def grouped_split(groups: Sequence[str], validation: int, test: int, seed: int) 
 def scaffold_split(scaffolds: Sequence[str], validation: int, test: int) -> Split:
     """Put the molecules of the most common scaffolds in training, of rarer ones in validation, of the rarest in test.
 
-    Deterministic: scaffolds go by falling number of molecules, equal ones by first appearance; a scaffold is never
-    on two sides. A molecule without rings has the empty scaffold, which is one like any other.
+    Deterministic: of equally common scaffolds the one seen first is the first to be held back, as in the splitter of
+    MoleculeNet; some files are sorted by class, and the other order would hold back one class only. A scaffold is
+    never on two sides. A molecule without rings has the empty scaffold, which is one like any other.
 
     Source: Wu et al., MoleculeNet, Chem. Sci. 2018, section 3.3 (Bemis-Murcko scaffolds).
 
     Raises:
         ValueError: if nothing would be left to train on.
     """
-    names, first, members, sizes = np.unique(
-        np.asarray(scaffolds, dtype=str), return_index=True, return_inverse=True, return_counts=True
-    )
-    rank = np.empty(names.size, dtype=np.int64)
-    rank[np.lexsort((first, -sizes))] = np.arange(names.size)
+    members = _numbered(scaffolds)
+    sizes = np.bincount(members)
+    rank = np.empty_like(sizes)
+    rank[np.lexsort((np.arange(sizes.size), sizes))] = np.arange(sizes.size)
     # The rarest are drawn first: they are the test set, as the first to be filled from the far end.
-    order = np.argsort(-rank[members], kind="stable")
+    order = np.argsort(rank[members], kind="stable")
     split = _filled(order, members, test, validation)
     return Split(train=split.train, validation=split.test, test=split.validation)
 
@@ -136,6 +136,12 @@ def hgpsl_split(items: int, seed: int) -> Split:
     order = torch.randperm(items, generator=torch.Generator().manual_seed(seed)).numpy()
     rest, held_back, chosen = np.split(order, [int(items * 0.8), int(items * 0.8) + int(items * 0.1)])
     return _split(rest, held_back, chosen)
+
+
+def _numbered(names: Sequence[str]) -> NDArray:
+    """Return the number of each name, by first appearance: [n]."""
+    numbers: dict[str, int] = {}
+    return np.array([numbers.setdefault(name, len(numbers)) for name in names])
 
 
 def _filled(order: NDArray, members: NDArray, first: int, second: int) -> Split:

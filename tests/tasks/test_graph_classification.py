@@ -7,9 +7,11 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnncompress.errors import TaskError
+from gnncompress.errors import TaskError, TrainingError
 from gnncompress.tasks.graph_classification import GraphClassification, MultilabelGraphClassification
+from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import Split
+from gnncompress.tasks.training import train
 
 NAN = math.nan
 
@@ -129,3 +131,103 @@ def test_a_label_that_cannot_be_learnt_is_refused() -> None:
     graphs = [graph(1.0, torch.tensor([[0.0, 1.0]])), graph(1.0, torch.tensor([[1.0, NAN]]))] * 2
     with pytest.raises(TaskError, match="label 1 does not have both values among the training graphs"):
         MultilabelGraphClassification(graphs, Split((0, 1), (2,), (3,)))
+
+
+def test_what_cannot_be_scored_is_unavailable_and_never_0() -> None:
+    labels = [0, 1, 2, 0, 1, 2, 0, 1]
+    graphs = [graph(float(index), torch.tensor([label])) for index, label in enumerate(labels)]
+    task = GraphClassification(graphs, Split((0, 1, 2), (3, 4, 5), (6, 7)))  # class 2 is not in the test set
+    scores = {row.metric: row for row in task.evaluate(Mean())}
+    for metric in ("roc_auc", "majority_roc_auc"):
+        assert (scores[metric].value, scores[metric].source) == (None, "unavailable")
+    assert scores["accuracy"].source == "measured"
+
+
+def test_more_graphs_than_one_evaluation_batch() -> None:
+    graphs = [graph(1.0 if index % 3 else -1.0, torch.tensor([int(index % 3 > 0)])) for index in range(1300)]
+    task = GraphClassification(graphs, Split(tuple(range(10)), tuple(range(10, 610)), tuple(range(610, 1300))))
+    assert task.validate(Coded())[0] == 1
+    assert {row.metric: row.value for row in task.evaluate(Coded())}["accuracy"] == 1
+    logits = task.inference(Coded())()
+    assert [len(part) for part in logits] == [512, 178]  # type: ignore[attr-defined]
+
+
+def test_a_model_may_add_to_the_loss(task: GraphClassification) -> None:
+    class Adding(Coded):
+        def auxiliary_loss(self) -> Tensor:
+            return torch.tensor(5.0)
+
+    (batch,) = task.batches(0)
+    assert float(task.loss(Adding(), batch) - task.loss(Coded(), batch)) == pytest.approx(5)
+
+
+def test_batches_are_determined_by_torchs_seed(task: GraphClassification) -> None:
+    def draw() -> list[list[float]]:
+        torch.manual_seed(3)
+        return [batch.y.tolist() for batch in task.batches(2)]
+
+    assert draw() == draw()
+
+
+def test_multilabel_models_that_do_not_fit_are_refused(labels: MultilabelGraphClassification) -> None:
+    class Nodes(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    labels.check(Mean())
+    with pytest.raises(TaskError, match="Nodes returns a row a node; multilabel-graph-classification needs a row"):
+        labels.check(Nodes())
+    with pytest.raises(TaskError, match=r"Coded returns \[2, 2\] where .* needs logits \[2 graphs, 3 outputs\]"):
+        labels.check(Coded())
+
+
+def test_multilabel_loss_and_baseline_by_hand(labels: MultilabelGraphClassification) -> None:
+    scores = {row.metric: row for row in labels.evaluate(Mean())}
+    # Known test labels are 1 0 1 with logits 4 5 6, and 1 0 with logits 4 5.
+    losses = [math.log1p(math.exp(value)) for value in (-4, 5, -6, -4, 5)]
+    assert scores["loss"].value == pytest.approx(sum(losses) / 5, rel=1e-5)
+    # More frequent in training: 0 of {0, 1} (a tie), 1 of {1, 0, 1}, 0 of {0, 1} (a tie): right for 0 and 1.
+    assert scores["majority_accuracy"].value == pytest.approx(2 / 5)
+    assert scores["majority_roc_auc"].value == 0.5
+    assert scores["average_precision"].value == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)
+
+
+def unknown_but_for(first: range) -> list[Data]:
+    values = [float(index % 2) if index in first else NAN for index in range(12)]
+    return [graph(float(index), torch.tensor([[value]])) for index, value in enumerate(values)]
+
+
+def test_test_graphs_without_any_label_have_no_loss() -> None:
+    task = MultilabelGraphClassification(unknown_but_for(range(8)), Split((0, 1, 2, 3), (4, 5, 6, 7), (8, 9, 10, 11)))
+
+    class One(Mean):
+        def forward(self, x: Tensor, batch: Tensor) -> Tensor:
+            return super().forward(x, batch)[:, :1]
+
+    for row in task.evaluate(One()):
+        assert (row.value, row.source) == (None, "unavailable"), row.metric
+
+
+def test_validation_graphs_without_any_label_are_refused() -> None:
+    # Every model would validate alike, so that the untrained one would be kept.
+    with pytest.raises(TaskError, match="validation"):
+        MultilabelGraphClassification(unknown_but_for(range(8)), Split((0, 1, 2, 3), (8, 9), (4, 5, 6, 7)))
+
+
+def test_multilabel_logits_that_are_not_finite_stop_the_run_in_one_line() -> None:
+    # The first step is finite, the logits after it are not: what validates them must not raise.
+    graphs = [graph(float(index), torch.tensor([[float(index % 2)] * 3])) for index in range(9)]
+    labels = MultilabelGraphClassification(graphs, Split((0, 1, 2), (3, 4, 5), (6, 7, 8)))
+
+    class Linear(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(3, 3)
+            self.mean = Mean()
+
+        def forward(self, x: Tensor, batch: Tensor) -> Tensor:
+            y = self.lin(self.mean(x, batch))
+            return y**3 - (y**3).mean(1, keepdim=True)  # infinite less infinite is NaN
+
+    with pytest.raises(TrainingError, match=r"the loss is (nan|inf) at epoch 2"):
+        train(Linear(), labels, Recipe(5, 1e30, 0.0, 5), 0, "train")

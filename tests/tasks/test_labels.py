@@ -38,3 +38,17 @@ def test_absent_classes_are_named() -> None:
     absent_classes(torch.tensor([0, 1, 2]), 3, "graph")
     with pytest.raises(TaskError, match="class 1, 3 has no training graph"):
         absent_classes(torch.tensor([0, 2]), 4, "graph")
+
+
+def test_labels_that_are_infinite_are_called_so() -> None:
+    with pytest.raises(TaskError, match=r"infinite|inf "):
+        class_numbers(torch.tensor([0, math.inf, 1]), 3, "node")
+
+
+def test_yes_or_no_labels_are_classes() -> None:
+    assert class_numbers(torch.tensor([True, False, True]), 3, "graph").tolist() == [1, 0, 1]
+
+
+def test_one_class_is_nothing_to_learn() -> None:
+    with pytest.raises(TaskError, match="every graph has the same label; there is nothing to classify"):
+        absent_classes(torch.tensor([0, 0]), 1, "graph")

@@ -1,17 +1,21 @@
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnncompress.errors import TaskError
+from gnncompress.errors import TaskError, TrainingError
 from gnncompress.measurements import LINKS
 from gnncompress.tasks.link_prediction import LinkPrediction
-from gnncompress.tasks.links import undirected_pairs
+from gnncompress.tasks.links import LinkSplit, undirected_pairs
 from gnncompress.tasks.making import make_task
+from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import SplitSpec
+from gnncompress.tasks.training import train
 
 
 class Embedding(nn.Module):
@@ -163,3 +167,90 @@ def test_graphs_with_too_few_edges_are_refused(data: Data) -> None:
     data = Data(x=torch.ones(4, 1), edge_index=torch.combinations(torch.arange(4)).t())
     with pytest.raises(TaskError, match="random split: 2 pairs without an edge are wanted, the graph has 0"):
         make_task(LINKS, [data], SplitSpec("random", 0, 1, 1))
+
+
+def test_nothing_of_the_held_back_edges_reaches_the_model(data: Data) -> None:
+    data.edge_attr = torch.randn(90, 2)
+    made = make_task(LINKS, [data], SplitSpec("random", 3, 5, 7), transforms=("target_indegree",))
+    assert isinstance(made, LinkPrediction)
+    held = {pair for labelled in (made._validation, made._test) for pair in pairs_of(labelled[0][:, labelled[1] == 1])}
+    assert len(held) == 12
+    directed = set(map(tuple, made.data.edge_index.t().tolist()))
+    for i, j in held:
+        assert (i, j) not in directed
+        assert (j, i) not in directed
+    # Transforms see the training graph only: degrees of the whole graph would tell of the held-back edges.
+    degree = torch.bincount(made.data.edge_index[1], minlength=30).float()
+    expected = degree[made.data.edge_index[1]] / degree.max()
+    torch.testing.assert_close(made.data.edge_attr.flatten(), expected)
+    assert "y" not in made.data
+
+
+def test_different_views_have_the_mean_of_their_losses(task: LinkPrediction) -> None:
+    torch.manual_seed(0)
+    first, second = Embedding(), Embedding()
+
+    class Views(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack([first(x), second(x)])
+
+    (batch,) = task.batches(0)
+    each = [task.loss(model, batch).item() for model in (first, second)]
+    assert each[0] != pytest.approx(each[1])
+    assert task.loss(Views(), batch).item() == pytest.approx(sum(each) / 2)
+    with pytest.raises(TaskError, match=r"Views returns \[2, 30, 6\] where link-prediction needs embeddings"):
+        task.check(Views())
+
+
+def test_accuracy_by_hand() -> None:
+    # Embeddings are points on a line, so a pair's logit is the product of two known numbers.
+    split = LinkSplit(
+        train=np.array([[0], [1]]),
+        validation=np.array([[0, 0], [2, 3]]),
+        test=np.array([[1, 1], [2, 3]]),
+        validation_negatives=np.array([[0, 0], [4, 5]]),
+        test_negatives=np.array([[1, 1], [4, 5]]),
+    )
+    x = torch.tensor([[1.0], [2.0], [3.0], [2.0], [1.0], [-1.0]])
+    graph = Data(x=x, edge_index=torch.tensor([[0, 1], [1, 0]]))
+    made = LinkPrediction(graph, split)
+
+    class Line(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    scores = {row.metric: row.value for row in made.evaluate(Line())}
+    # Validation logits: links 3 2, others 1 -1, so 2 parts them; test logits: links 6 4, others 2 -2: one is wrong.
+    assert scores["threshold"] == 2
+    assert scores["accuracy"] == 0.75
+    assert scores["f1_macro"] == pytest.approx((4 / 5 + 2 / 3) / 2)
+    assert scores["roc_auc"] == scores["average_precision"] == 1
+    expected = sum(math.log1p(math.exp(-value)) for value in (6, 4, -2, 2)) / 4
+    assert scores["loss"] == pytest.approx(expected)
+    assert scores["majority_f1_macro"] == pytest.approx(1 / 3)
+    assert made.validate(Line()) == (1.0, pytest.approx(sum(math.log1p(math.exp(-v)) for v in (3, 2, -1, 1)) / 4))
+
+
+def test_test_pairs_do_not_move_the_threshold(task: LinkPrediction) -> None:
+    torch.manual_seed(0)
+    model = Embedding()
+    before = {row.metric: row.value for row in task.evaluate(model)}
+    pairs, truth = task._test
+    task._test = (pairs, 1 - truth)
+    after = {row.metric: row.value for row in task.evaluate(model)}
+    assert after["threshold"] == before["threshold"]
+    assert after["accuracy"] == pytest.approx(1 - before["accuracy"])
+    assert after["roc_auc"] == pytest.approx(1 - before["roc_auc"])
+
+
+def test_a_graph_too_dense_to_train_on_is_refused() -> None:
+    # 40 of 45 pairs are edges: enough are none for the held-back ones, too few for the training edges.
+    edges = torch.combinations(torch.arange(10)).t()[:, :40]
+    with pytest.raises(TaskError, match="pairs without an edge are wanted"):
+        make_task(LINKS, [Data(x=torch.eye(10), edge_index=edges)], SplitSpec("random", 0, 2, 2))
+
+
+def test_embeddings_that_are_not_finite_stop_the_run_in_one_line(task: LinkPrediction) -> None:
+    # The first step is finite, the embeddings after it are not: what validates them must not raise.
+    with pytest.raises(TrainingError, match="the loss is nan at epoch 2"):
+        train(Embedding(), task, Recipe(5, 1e30, 0.0, 5), 0, "train")

@@ -61,3 +61,50 @@ def test_sampling_is_uniform() -> None:
 
 def test_a_graph_without_edges_has_non_edges() -> None:
     assert len(columns(sample_non_edges(5, np.empty((2, 0), dtype=np.int64), 10, np.random.default_rng(0)))) == 10
+
+
+def test_a_small_split_never_changes() -> None:
+    split = link_split(12, np.array([np.arange(12), np.roll(np.arange(12), 1)]), 2, 3, 0)
+    assert columns(split.validation) == [(1, 2), (8, 9)]
+    assert columns(split.test) == [(3, 4), (4, 5), (6, 7)]
+    assert columns(split.validation_negatives) == [(2, 6), (6, 11)]
+    assert columns(split.test_negatives) == [(0, 3), (1, 9), (2, 5)]
+
+
+@given(seed=st.integers(0, 200))
+def test_directions_copies_and_self_loops_change_nothing(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    once = undirected_pairs(rng.integers(0, 20, size=(2, 40)))
+    loops = np.tile(rng.integers(0, 20, size=5), (2, 1))
+    messy = np.concatenate([once, once[::-1], once[:, :7], loops], axis=1)
+    messy = messy[:, rng.permutation(messy.shape[1])]
+    assert columns(undirected_pairs(messy)) == columns(once)
+    one, other = link_split(20, once, 3, 4, 7), link_split(20, messy, 3, 4, 7)
+    for part in ("train", "validation", "test", "validation_negatives", "test_negatives"):
+        assert columns(getattr(one, part)) == columns(getattr(other, part))
+
+
+def test_all_non_edges_are_found_once() -> None:
+    pairs = np.array([[0, 2, 1], [1, 5, 4]])
+    every = {(i, j) for i in range(8) for j in range(i + 1, 8)}
+    found = columns(sample_non_edges(8, pairs, 25, np.random.default_rng(3)))
+    assert len(found) == 25
+    assert set(found) == every - set(columns(pairs))
+
+
+def test_sampling_several_is_uniform() -> None:
+    # Drawn without putting back, each of the 9 non-edges is in 4 of 9 samples of 4.
+    generator = np.random.default_rng(1)
+    pairs = np.array([[0], [1]])
+    drawn = [pair for _ in range(3000) for pair in columns(sample_non_edges(5, pairs, 4, generator))]
+    shares = [drawn.count(pair) / 3000 for pair in set(drawn)]
+    assert len(shares) == 9
+    assert all(abs(share - 4 / 9) < 0.04 for share in shares)
+
+
+def test_too_few_links_or_non_edges_are_refused() -> None:
+    everything = np.array([(i, j) for i in range(6) for j in range(i + 1, 6)]).T
+    with pytest.raises(ValueError, match="4 pairs without an edge are wanted, the graph has 0"):
+        link_split(6, everything, 2, 2, 0)
+    with pytest.raises(ValueError, match="8 validation and 7 test items leave none of 15 to train on"):
+        link_split(6, everything, 8, 7, 0)

@@ -76,3 +76,43 @@ def test_best_threshold_by_trying_all(links: list[tuple[bool, int]]) -> None:
     tried = [*np.unique(logits), np.inf]
     best = max(map(accuracy, tried))
     assert best_threshold(truth, logits) == min(value for value in tried if accuracy(value) == best)
+
+
+@given(seed=st.integers(0, 500), classes=st.integers(3, 5))
+def test_several_classes_by_sklearns_one_versus_rest(seed: int, classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.permutation(np.concatenate([np.arange(classes), rng.integers(0, classes, 20)]))
+    probabilities = rng.dirichlet(np.ones(classes), size=truth.size)
+    scores = classification_scores(truth, probabilities)
+    assert scores["roc_auc"] == pytest.approx(roc_auc_score(truth, probabilities, multi_class="ovr", average="macro"))
+    assert scores["accuracy"] == pytest.approx(np.mean([row.argmax() == y for row, y in zip(probabilities, truth)]))  # noqa: B905
+    majority = constant_scores(truth, 1, classes)
+    assert majority["roc_auc"] == 0.5
+    assert majority["accuracy"] == pytest.approx((truth == 1).mean())
+
+
+@given(seed=st.integers(0, 500))
+def test_every_label_by_sklearn(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.choice([0, 1, np.nan], size=(rng.integers(1, 12), 4))
+    probabilities = rng.integers(0, 5, size=truth.shape) / 4  # many ties, 0.5 among them
+    aucs, precisions, right, known = [], [], 0, 0
+    for y, p in zip(truth.T, probabilities.T, strict=True):
+        kept = [(int(a), b) for a, b in zip(y, p, strict=True) if a == a]
+        right += sum((b > 0.5) == (a == 1) for a, b in kept)
+        known += len(kept)
+        if {a for a, _ in kept} == {0, 1}:
+            aucs.append(roc_auc_score(*zip(*kept, strict=True)))
+            precisions.append(average_precision_score(*zip(*kept, strict=True)))
+    scores = multilabel_scores(truth, probabilities)
+    for metric, values in (("roc_auc", aucs), ("average_precision", precisions)):
+        assert scores[metric] == (pytest.approx(np.mean(values)) if values else None)
+    assert scores["accuracy"] == (pytest.approx(right / known) if known else None)
+
+
+def test_best_threshold_by_hand() -> None:
+    assert best_threshold(np.array([1.0, 1.0, 0.0, 0.0]), np.array([3.0, 2.0, 1.0, -1.0])) == 2
+    # Equal logits fall on one side: 2 links and 1 other at 1.0 are all called links.
+    assert best_threshold(np.array([1.0, 0.0, 1.0, 0.0]), np.array([1.0, 1.0, 1.0, 0.0])) == 1
+    assert best_threshold(np.array([0.0, 0.0]), np.array([1.0, 2.0])) == np.inf
+    assert best_threshold(np.array([1.0, 1.0]), np.array([1.0, 2.0])) == 1
