@@ -25,7 +25,7 @@ QUICK = ["--epochs", "20", "--finetune-epochs", "5"]
 def test_prune_prints_the_base_model_and_the_pruned_one(cli: Cli, runs: Path) -> None:
     result = cli("prune", "--method", "global", "--sparsity", "0.5", *QUICK, "-o", runs)
     assert result.code == 0, result.err
-    assert "dataset digits, model gcn, seeds 1" in result.out
+    assert "dataset digits, model gcn, parameters 4,810, seeds 1" in result.out
     assert "energy" in result.out
     header, _, base, pruned = [line for line in result.out.splitlines() if line.strip()][1:5]
     assert header.split()[:5] == ["method", "sparsity", "tuned", "accuracy", "majority"]

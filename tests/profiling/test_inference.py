@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import time
 from collections.abc import Callable
 
@@ -36,7 +37,8 @@ def test_peak_sees_memory_that_is_gone_again() -> None:
     before = current_memory()
 
     def call() -> None:
-        block = np.ones(8_000_000)
+        block = np.frombuffer(mmap.mmap(-1, 64_000_000), dtype=np.uint8)  # new pages, whatever the heap has to spare
+        block[:] = 1
         time.sleep(0.05)
         del block
 
