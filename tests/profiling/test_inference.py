@@ -37,8 +37,8 @@ def test_peak_sees_memory_that_is_gone_again() -> None:
     before = current_memory()
 
     def call() -> None:
-        block = np.frombuffer(mmap.mmap(-1, 64_000_000), dtype=np.uint8)  # new pages, whatever the heap has to spare
-        block[:] = 1
+        block = np.frombuffer(mmap.mmap(-1, 64_000_000, mmap.MAP_PRIVATE), dtype=np.uint8)
+        block[:] = 1  # new pages, whatever the heap has to spare
         time.sleep(0.05)
         del block
 
