@@ -48,6 +48,12 @@ def test_a_changed_file_is_read_again(here: Path) -> None:
     assert source_digest("mine.py:make") == digest
 
 
+def test_an_edit_within_a_second_is_seen_by_the_next_process(here: Path) -> None:
+    write("mine.py", "def make(): return 1\n")
+    load_reference("mine.py:make")
+    assert not Path("__pycache__").exists()  # whose entries tell no two texts of one second and one size apart
+
+
 def test_digest_of_a_module_imports_nothing(here: Path) -> None:
     write("module_that_must_not_run.py", "raise SystemExit\n")
     assert len(source_digest("module_that_must_not_run:make")) == 64
