@@ -49,12 +49,14 @@ class Registry(Generic[E]):
         Raises:
             UsageError: with near-miss suggestions, when there is none.
         """
-        if name in self._entries:
-            return self._entries[name]
-        known = {**self._installed(), **self._entries}
-        if name not in known:
-            raise UsageError(unknown(self.kind, name, known))
-        return known[name]
+        found = self.get(name)
+        if found is None:
+            raise UsageError(unknown(self.kind, name, {**self._installed(), **self._entries}))
+        return found
+
+    def get(self, name: str) -> E | None:
+        """Return the entry called ``name``, or None."""
+        return self._entries.get(name) or self._installed().get(name)
 
     def _installed(self) -> dict[str, E]:
         return {point.name: point.load() for point in entry_points(group=self.group)}

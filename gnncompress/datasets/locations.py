@@ -57,11 +57,15 @@ def find_raw(data_root: Path | None, folder: str, names: Iterable[str]) -> Path 
 def named_folders(data_root: Path | None, collection: str, name: str) -> Iterator[Path]:
     """Yield every root's folders for the set ``name`` of a collection, in any case: each ``raw``, then itself."""
     for root in candidate_roots(data_root):
-        folder = root / collection
-        if folder.is_dir():
-            alike = [path for path in folder.iterdir() if path.name.casefold() == name.casefold()]
-            for path in sorted(alike, key=lambda path: (path.name != name, path.name)):
-                yield from (place for place in (path / "raw", path) if place.is_dir())
+        for path in called(name, root / collection):
+            yield from (place for place in (path / "raw", path) if place.is_dir())
+
+
+def called(name: str, parent: Path) -> list[Path]:
+    """Return the folders in ``parent`` that are called ``name`` in any case, first the one spelled just so."""
+    inside = parent.iterdir() if parent.is_dir() else ()
+    alike = [path for path in inside if path.name.casefold() == name.casefold() and path.is_dir()]
+    return sorted(alike, key=lambda path: (path.name != name, path.name))
 
 
 def fingerprint(files: Iterable[Path]) -> str:

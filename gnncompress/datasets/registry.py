@@ -6,17 +6,19 @@ user's own in the same raw layout, and so can a function that returns graphs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gnncompress.datasets.locations import candidate_roots
+from gnncompress.datasets.locations import called, candidate_roots
+from gnncompress.datasets.moleculenet import LAYOUTS
+from gnncompress.datasets.tudataset_files import NAMES
 from gnncompress.errors import DatasetError, UsageError
 from gnncompress.factories import call_factory, is_reference, load_reference, source_digest
 from gnncompress.measurements import GRAPHS, LINKS, MULTILABEL, NODES
-from gnncompress.registry import Entry, Registry
+from gnncompress.registry import Entry, Registry, unknown
 
 if TYPE_CHECKING:
     from torch_geometric.data import Data
@@ -50,7 +52,8 @@ def _statistics(graphs: int, nodes: int, edges: int, features: int, classes: int
 
 
 def _tu(source: str, summary: str, **statistics: int) -> DatasetEntry:
-    return DatasetEntry(source.lower(), summary, _TU, _TU_CITATION, (GRAPHS,), source, statistics)
+    name = source.lower().replace(":labels", _LABELS_ONLY)
+    return DatasetEntry(name, summary, _TU, _TU_CITATION, (GRAPHS,), source, statistics)
 
 
 def _molecules(
@@ -90,14 +93,14 @@ DATASETS = Registry(
         _citations("CiteSeer", "citations; nodes are papers, features binary words", False, 3327, 9104, 3703, 6),
         _citations("PubMed", "citations; nodes are papers, features word weights", False, 19717, 88648, 500, 3),
         _tu("PROTEINS", "proteins, enzyme or not", graphs=1113, nodes=43471, edges=162088, features=4, classes=2),
-        DatasetEntry(
-            name="proteins-labels",
-            summary="PROTEINS without its continuous attribute",
-            target=_TU,
-            citation=_TU_CITATION,
-            tasks=(GRAPHS,),
-            source="PROTEINS:labels",
-            statistics=_statistics(1113, 43471, 162088, 3, 2),
+        _tu(
+            "PROTEINS:labels",
+            "PROTEINS without its continuous attribute",
+            graphs=1113,
+            nodes=43471,
+            edges=162088,
+            features=3,
+            classes=2,
         ),
         _tu("MUTAG", "molecules, mutagenic or not", graphs=188, features=7, classes=2),
         _tu("NCI1", "molecules, active against lung cancer or not", graphs=4110, features=37, classes=2),
@@ -133,46 +136,93 @@ DATASETS = Registry(
 )
 
 
-def find_dataset(name: str, data_root: Path | None = None) -> DatasetEntry:
-    """Return the entry of ``name``.
+@dataclass(frozen=True)
+class _Collection:
+    """Data sets of one layout: their folder, what makes an entry of one, and the names of the published ones."""
 
-    A name is, in this order: the user's own ``file.py:load``; ``tu:NAME`` or ``moleculenet:NAME`` of any set of those
-    collections; a registered name in any case; the name of a raw folder under ``data_root`` or the other places that
-    are searched, in any case. ``-labels`` after a TUDataset leaves out its node attributes.
+    folder: str
+    entry: Callable[[str, str], DatasetEntry]
+    published: Iterable[str]
+
+
+_COLLECTIONS = {
+    "tu": _Collection("TUDataset", _tu, NAMES),
+    "moleculenet": _Collection("MoleculeNet", _molecules, LAYOUTS),
+}
+
+
+def find_dataset(name: str, data_root: Path | None = None) -> DatasetEntry:
+    """Return the entry of ``name``; its own name finds it again.
+
+    A name is, in this order: ``tu:NAME`` or ``moleculenet:NAME`` of any set of those collections; the user's own
+    ``file.py:load``; a registered name or a published one of those collections; the name of a raw folder under
+    ``data_root`` or the other places that are searched. All but the user's own may be in any case. ``-labels`` after
+    a TUDataset leaves out its node attributes. An entry's name has its collection in front unless it is known.
 
     Raises:
         UsageError: with near-miss suggestions, if it is none of these.
     """
-    collection, _, source = name.partition(":")
-    if collection == "tu" and source:
-        return _tu(source, "a TUDataset")
-    if collection == "moleculenet" and source:
-        return _molecules(source.lower(), "a MoleculeNet set")
+    entry = _find(name, data_root)
+    if entry is None and name.lower().endswith(_LABELS_ONLY):
+        whole = _find(name[: -len(_LABELS_ONLY)], data_root)
+        entry = whole and _without_attributes(whole)
+    if entry is None:
+        raise UsageError(unknown("dataset", name.lower(), [known.name for known in DATASETS]))
+    return entry
+
+
+def _find(name: str, data_root: Path | None) -> DatasetEntry | None:
+    prefix, _, source = name.partition(":")
+    if source and prefix.lower() in _COLLECTIONS:
+        return _of_collection(prefix.lower(), source, data_root)
     if is_reference(name):
         return DatasetEntry(name, "a data set of your own", name, "")
-    key = name.lower()
-    if key.endswith(_LABELS_ONLY) and key not in {entry.name for entry in DATASETS}:
-        entry = find_dataset(name[: -len(_LABELS_ONLY)], data_root)
-        if entry.target == _TU:
-            return DatasetEntry(key, entry.summary, _TU, _TU_CITATION, (GRAPHS,), f"{entry.source}:labels")
-    try:
-        return DATASETS[key]
-    except UsageError:
-        local = _local(key, data_root)
-        if local is None:
-            raise
-        return local
+    return _known(name.lower()) or _local(name, data_root, _COLLECTIONS)
 
 
-def _local(key: str, data_root: Path | None) -> DatasetEntry | None:
-    """Return the entry of a raw folder called ``key``."""
-    for root in candidate_roots(data_root):
-        for collection, entry in (("TUDataset", _tu), ("MoleculeNet", _molecules)):
-            folders = sorted((root / collection).glob("*/")) if (root / collection).is_dir() else []
-            for folder in folders:
-                if folder.name.lower() == key:
-                    return entry(folder.name, f"raw files of the {collection} layout")
+def _of_collection(prefix: str, source: str, data_root: Path | None) -> DatasetEntry | None:
+    """Return the entry of a set of one collection, be it anywhere or not; none of a TUDataset's ``-labels``."""
+    made = _prefixed(prefix, source)
+    known = _known(source.lower())
+    if known and known.target == made.target:
+        return known
+    labels_only = made.target == _TU and source.lower().endswith(_LABELS_ONLY)
+    return _local(source, data_root, [prefix]) or (None if labels_only else made)
+
+
+def _known(key: str) -> DatasetEntry | None:
+    """Return the entry of a registered set, or of a published one that is not listed."""
+    entry = DATASETS.get(key)
+    if entry:
+        return entry
+    for collection in _COLLECTIONS.values():
+        for source in collection.published:
+            if source.lower() == key:
+                return collection.entry(source, f"published in {collection.folder}")
     return None
+
+
+def _local(name: str, data_root: Path | None, prefixes: Iterable[str]) -> DatasetEntry | None:
+    """Return the entry of the first raw folder called ``name``, spelled as the folder is."""
+    for root in candidate_roots(data_root):
+        for prefix in prefixes:
+            for folder in called(name, root / _COLLECTIONS[prefix].folder):
+                return _prefixed(prefix, folder.name)
+    return None
+
+
+def _prefixed(prefix: str, source: str) -> DatasetEntry:
+    """Return the entry of a set that nobody has listed: its bare name may mean another one elsewhere."""
+    collection = _COLLECTIONS[prefix]
+    entry = collection.entry(source, f"raw files of the {collection.folder} layout")
+    return replace(entry, name=f"{prefix}:{source}")
+
+
+def _without_attributes(entry: DatasetEntry) -> DatasetEntry | None:
+    if entry.target != _TU:
+        return None
+    labels = {"name": f"{entry.name}{_LABELS_ONLY}", "source": f"{entry.source}:labels"}
+    return DatasetEntry(**labels, summary=entry.summary, target=_TU, citation=_TU_CITATION, tasks=entry.tasks)
 
 
 def fingerprint(name: str, data_root: Path | None = None) -> str:

@@ -21,8 +21,9 @@ def experiment(output: str | Path = "runs", data_root: str | Path | None = None,
         GnncompressError: if a choice is wrong or the run fails.
     """
     store = Store(Path(output))
-    spec = resolve(**choices)
-    outcome = Sweep(store, Path(data_root) if data_root else None, Observer()).run([spec])
+    root = Path(data_root) if data_root else None
+    spec = resolve(data_root=root, **choices)
+    outcome = Sweep(store, root, Observer()).run([spec])
     for error in outcome.failed.values():
         raise error
     return describe(spec, store)

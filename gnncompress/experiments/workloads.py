@@ -131,7 +131,8 @@ def workload(
         if name not in WORKLOADS:
             raise UsageError(unknown("workload", name, WORKLOADS))
         named = WORKLOADS[name]
-        for option, wanted, has in (("--dataset", dataset, named.dataset), ("--task", task, named.task)):
+        meant = dataset and find_dataset(dataset, data_root).name
+        for option, wanted, has in (("--dataset", meant, named.dataset), ("--task", task, named.task)):
             if wanted not in (None, has):
                 raise UsageError(f"{option} {wanted}: workload {name} has {has}; leave out one of the two")
         return named if model in (None, named.model) else _with_model(named, model)
