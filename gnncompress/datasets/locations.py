@@ -109,6 +109,13 @@ def download(collection: str, name: str, files: Iterable[str], fill: Callable[[P
     return target
 
 
+def lacking(raw: Path, files: Iterable[str]) -> DatasetError:
+    """Return the error of a folder that stands where a download would go and holds none of the ``files``."""
+    return DatasetError(
+        f"{raw}: {', '.join(files)} missing; put the files there, or remove the folder to download them"
+    )
+
+
 def fetch(url: str, folder: Path) -> Path:
     """Download ``url`` into ``folder`` and return the file; the server's certificate is checked.
 

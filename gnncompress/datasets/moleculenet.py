@@ -67,17 +67,23 @@ def load(source: str, data_root: Path | None = None) -> Loaded:
 def _file(source: str, data_root: Path | None) -> Path:
     """Return the set's CSV file: the published one by its name, of another set the only one."""
     layout = LAYOUTS.get(source.lower())
-    for folder in (*locations.named_folders(data_root, COLLECTION, source), None):
-        if folder is None:
-            folder = locations.download(COLLECTION, source.lower(), _wanted(layout), _filler(layout))
-        found = sorted(path for path in folder.iterdir() if path.name.lower().endswith(".csv"))
-        if layout:
-            found = [path for path in found if path.name.lower() == layout.file.lower()]
-        if len(found) > 1:
-            raise DatasetError(f"{folder}: several CSV files: {', '.join(path.name for path in found)}; keep one")
-        if found:
-            return found[0]
-    raise AssertionError("a download that lacks its file has raised")
+    for folder in locations.named_folders(data_root, COLLECTION, source):
+        if found := _csv(folder, layout):
+            return found
+    raw = locations.download(COLLECTION, source.lower(), _wanted(layout), _filler(layout))
+    found = _csv(raw, layout)
+    if found is None:
+        raise locations.lacking(raw, _wanted(layout))
+    return found
+
+
+def _csv(folder: Path, layout: Layout | None) -> Path | None:
+    found = sorted(path for path in folder.iterdir() if path.name.lower().endswith(".csv") and path.is_file())
+    if layout:
+        found = [path for path in found if path.name.lower() == layout.file.lower()]
+    if len(found) > 1:
+        raise DatasetError(f"{folder}: several CSV files: {', '.join(path.name for path in found)}; keep one")
+    return found[0] if found else None
 
 
 def _wanted(layout: Layout | None) -> list[str]:

@@ -143,5 +143,8 @@ def _files(source: str, data_root: Path | None) -> dict[str, Path]:
             raise OSError("what arrived is not the published file") from error
 
     raw = locations.find_raw(data_root, f"Planetoid/{name}", files.values())
-    raw = raw or locations.download("Planetoid", name, files.values(), fill)
+    if raw is None:
+        raw = locations.download("Planetoid", name, files.values(), fill)
+        if not any((raw / file).is_file() for file in files.values()):
+            raise locations.lacking(raw, files.values())
     return {part: raw / file for part, file in files.items()}

@@ -38,9 +38,12 @@ def find(source: str, data_root: Path | None) -> dict[str, Path]:
     found = _find(name, data_root)
     if not found:
         wanted = [f"{name}_{part}.txt" for part in (*REQUIRED, *FEATURES)]
-        locations.download(COLLECTION, name, [*wanted[:3], f"if there are any {wanted[3]}", wanted[4]], _filler(name))
+        some = [*wanted[:3], f"if there are any {wanted[3]}", wanted[4]]
+        raw = locations.download(COLLECTION, name, some, _filler(name))
         found = _find(name, data_root)
-    folder = found["graph_indicator"].parent if "graph_indicator" in found else next(iter(found.values())).parent
+        if not found:
+            raise locations.lacking(raw, wanted[:3])
+    folder = next(iter(found.values())).parent
     if "graph_attributes" in found and "graph_labels" not in found:
         raise DatasetError(f"{folder}: {name} has graph_attributes but no graph_labels: regression, not supported")
     missing = [f"{name}_{part}.txt" for part in REQUIRED if part not in found]
@@ -56,7 +59,11 @@ def _find(name: str, data_root: Path | None) -> dict[str, Path]:
     """Return the files of the first folder that has any, by what they hold."""
     parts = {f"{name}_{part}.txt".casefold(): part for part in (*REQUIRED, *FEATURES, "graph_attributes")}
     for folder in locations.named_folders(data_root, COLLECTION, name):
-        found = {parts[path.name.casefold()]: path for path in folder.iterdir() if path.name.casefold() in parts}
+        found = {
+            parts[path.name.casefold()]: path
+            for path in folder.iterdir()
+            if path.name.casefold() in parts and path.is_file()
+        }
         if found:
             return found
     return {}

@@ -124,6 +124,35 @@ def test_fingerprint_follows_the_files(own: Path) -> None:
     assert fingerprint("digits") == ""
 
 
+@pytest.mark.parametrize("others", [(), ("README.md", "my_table.CSV.txt")])
+@pytest.mark.parametrize("at_home", [True, False])
+@pytest.mark.parametrize(
+    ("name", "folder", "missing"),
+    [
+        ("tu:AIDS", "TUDataset/AIDS", "AIDS_A.txt, AIDS_graph_indicator.txt, AIDS_graph_labels.txt"),
+        ("moleculenet:esol", "MoleculeNet/esol", "delaney-processed.csv"),
+        ("moleculenet:mine", "MoleculeNet/mine", "one CSV file with a column called smiles"),
+        ("cora", "Planetoid/Cora", "ind.cora.x, ind.cora.tx"),
+        ("pubmed", "Planetoid/PubMed", "ind.pubmed.x, ind.pubmed.tx"),
+    ],
+)
+def test_a_raw_folder_without_its_files_is_named(
+    nowhere: Path, name: str, folder: str, missing: str, at_home: bool, others: tuple[str, ...]
+) -> None:
+    raw = nowhere / ("cache" if at_home else "mine") / folder / "raw"
+    raw.mkdir(parents=True)
+    for other in others:
+        (raw / other).write_text("1, 2\n")
+    (raw / "set.csv").mkdir()
+    with pytest.raises(DatasetError) as caught:
+        load_dataset(name, nowhere / "mine")
+    message = str(caught.value)
+    assert missing in message
+    assert "\n" not in message
+    assert (f"{raw}: {missing}" if at_home else "no raw files and no download (") in message
+    assert ("put the files there, or remove the folder" if at_home else "--data-root DIR") in message
+
+
 OWN = """
 import torch
 from torch_geometric.data import Data, HeteroData, InMemoryDataset
