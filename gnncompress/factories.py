@@ -10,14 +10,19 @@ import importlib
 import importlib.util
 import inspect
 import sys
+import sysconfig
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import CodeType, ModuleType
+from types import CodeType, FrameType, ModuleType
 from typing import Any
 
 from gnncompress.errors import GnncompressError, UsageError
+
+_NOT_THE_USERS = (Path(__file__).resolve().parent, Path(sysconfig.get_path("stdlib")).resolve())
+_INSTALLED = {"site-packages", "dist-packages"}
 
 
 def is_reference(name: str) -> bool:
@@ -46,19 +51,19 @@ def load_reference(reference: str) -> Callable[..., Any]:
 def source_digest(reference: str) -> str:
     """Return the SHA-256 of the file that ``reference`` names, so that changed code is another run.
 
+    Of that file alone: a change of what it imports or reads is not seen.
+
     Raises:
-        UsageError: if there is no such file or module.
+        UsageError: if there is no such file or module, or if a package around the module raises; the text names the
+            line.
     """
     place, _ = _split(reference)
     path = _path(place)
     if path is None:
-        _see_working_folder()
-        try:
+        with _importing(reference):
             found = importlib.util.find_spec(place)
-        except (ImportError, ValueError):
-            found = None
         if found is None or not found.origin:
-            raise UsageError(f"{reference}: no module {place!r} can be found; a file is named like my_file.py:build")
+            raise UsageError(_no_module(reference))
         path = Path(found.origin)
     if not path.is_file():
         raise UsageError(f"{reference}: no such file as {path}")
@@ -69,8 +74,28 @@ def call_factory(reference: str, factory: Callable[..., Any], offered: Mapping[s
     """Call ``factory`` with those of the ``offered`` arguments that its signature names.
 
     Raises:
-        UsageError: if it wants an argument that is not offered, or raises; the text names the line.
+        UsageError: if it wants an argument that is not offered, or raises or exits; the text names the line.
     """
+    with user_code(reference):
+        return factory(**_arguments(reference, factory, offered))
+
+
+@contextmanager
+def user_code(reference: str) -> Iterator[None]:
+    """Turn whatever the user's code raises here, and also its exit, into one line that names the line.
+
+    Raises:
+        UsageError: in place of what is not an error of this package.
+    """
+    try:
+        yield
+    except GnncompressError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise UsageError(f"{reference} raised {_said(error, reference)}") from error
+
+
+def _arguments(reference: str, factory: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
     parameters = inspect.signature(factory).parameters
     wanted = [
         name
@@ -83,13 +108,7 @@ def call_factory(reference: str, factory: Callable[..., Any], offered: Mapping[s
         raise UsageError(
             f"{reference} wants {', '.join(unknown)}; it may take any of: {', '.join(offered) or 'no arguments'}"
         )
-    named = {name: value for name, value in offered.items() if name in parameters}
-    try:
-        return factory(**named)
-    except GnncompressError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{reference} raised {_said(error)}") from error
+    return {name: value for name, value in offered.items() if name in parameters}
 
 
 def _split(reference: str) -> tuple[str, str]:
@@ -103,30 +122,33 @@ def _path(place: str) -> Path | None:
     return Path(place) if place.endswith(".py") or "/" in place else None
 
 
-def _see_working_folder() -> None:
-    """A module beside the user is found as it would be by ``python -m``."""
+@contextmanager
+def _importing(reference: str) -> Iterator[None]:
+    """Find a module as ``python -m`` would, also beside the user, and put what goes wrong in one line."""
+    place, _ = _split(reference)
+    by_name = _path(place) is None
     here = str(Path.cwd())
-    if here not in sys.path:
+    if by_name and here not in sys.path:
         sys.path.append(here)
+    try:
+        yield
+    except UsageError:
+        raise
+    except (Exception, SystemExit) as error:
+        if by_name and isinstance(error, ModuleNotFoundError) and f"{place}.".startswith(f"{error.name}."):
+            raise UsageError(_no_module(reference)) from error
+        raise UsageError(f"{reference}: importing it raised {_said(error, reference)}") from error
+
+
+def _no_module(reference: str) -> str:
+    place, _ = _split(reference)
+    return f"{reference}: no module {place!r} can be found; a file is named like my_file.py:build"
 
 
 def _module(reference: str, place: str) -> ModuleType:
     path = _path(place)
-    try:
-        if path is None:
-            _see_working_folder()
-            return importlib.import_module(place)
-        return _from_file(reference, path.resolve())
-    except UsageError:
-        raise
-    except ModuleNotFoundError as error:
-        if f"{place}.".startswith(f"{error.name}."):
-            raise UsageError(
-                f"{reference}: no module {place!r} can be found; a file is named like my_file.py:build"
-            ) from error
-        raise UsageError(f"{reference}: importing it raised {_said(error)}") from error
-    except Exception as error:
-        raise UsageError(f"{reference}: importing it raised {_said(error)}") from error
+    with _importing(reference):
+        return importlib.import_module(place) if path is None else _from_file(reference, path.resolve())
 
 
 def _from_file(reference: str, path: Path) -> ModuleType:
@@ -158,11 +180,31 @@ class _AsWritten(SourceFileLoader):
         return self.source_to_code(self.get_data(self.path), self.path)
 
 
-def _said(error: Exception) -> str:
+def _said(error: BaseException, reference: str) -> str:
     """Return an error of the user's code in one line, with the line of that code that raised it."""
-    text = f"{type(error).__name__}: {' '.join(str(error).split())}"
+    text = ": ".join(part for part in (type(error).__name__, " ".join(str(error).split())) if part)
     if isinstance(error, SyntaxError):
         return text
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if not frame.filename.startswith("<") and "gnncompress/" not in frame.filename]
-    return f"{text} ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else text
+    frames = list(traceback.walk_tb(error.__traceback__))
+    own = [item for item in frames if _is_in(item[0], reference)] or [item for item in frames if _is_users(item[0])]
+    if not own:
+        return text
+    frame, line = own[-1]
+    return f"{text} ({Path(frame.f_code.co_filename).name}, line {line})"
+
+
+def _is_in(frame: FrameType, reference: str) -> bool:
+    """Say whether a frame lies in the file that ``reference`` names."""
+    place, _ = _split(reference)
+    path = _path(place)
+    if path is None:
+        return bool(frame.f_globals.get("__name__") == place)
+    return frame.f_code.co_filename == str(path.resolve())
+
+
+def _is_users(frame: FrameType) -> bool:
+    """Say whether a frame lies in neither this package nor Python nor something installed."""
+    file = frame.f_code.co_filename
+    path = Path(file).resolve()
+    ours = any(path.is_relative_to(folder) for folder in _NOT_THE_USERS)
+    return not file.startswith("<") and not ours and not _INSTALLED & set(path.parts)

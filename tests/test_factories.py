@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from gnncompress.errors import UsageError
 from gnncompress.factories import call_factory, is_reference, load_reference, source_digest
+from tests.conftest import Result, one_line
 
 
 @pytest.fixture
@@ -112,3 +114,81 @@ def test_a_factory_that_raises_names_its_line(here: Path) -> None:
     write("mine.py", "def build():\n    value = {}\n    return value['key']\n")
     with pytest.raises(UsageError, match=r"mine.py:build raised KeyError: 'key' \(mine.py, line 3\)"):
         call_factory("mine.py:build", load_reference("mine.py:build"), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("1 / 0\n", r"ZeroDivisionError: division by zero \(__init__.py, line 1\)"),
+        ("\nraise ValueError('two\\nlines')\n", r"ValueError: two lines \(__init__.py, line 2\)"),
+        ("import sys\nsys.exit('not today')\n", r"SystemExit: not today \(__init__.py, line 2\)"),
+        ("import not_there\n", r"ModuleNotFoundError: No module named 'not_there' \(__init__.py, line 1\)"),
+    ],
+)
+@pytest.mark.parametrize("ask", [source_digest, load_reference])
+def test_a_package_that_raises_when_it_is_looked_into(
+    here: Path, text: str, message: str, ask: Callable[[str], object]
+) -> None:
+    package = here.name  # another one each time: Python remembers where it found a package
+    write(f"{package}/__init__.py", text)
+    write(f"{package}/inside.py", "def build(): pass\n")
+    with pytest.raises(UsageError, match=f"{package}.inside:build: importing it raised {message}") as caught:
+        ask(f"{package}.inside:build")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "import sys\nsys.exit('no data')\n",
+            "mine.py:build: importing it raised SystemExit: no data .mine.py, line 2",
+        ),
+        ("def build():\n    raise SystemExit(3)\n", r"mine.py:build raised SystemExit: 3 \(mine.py, line 2\)"),
+        ("import sys\ndef build(): sys.exit()\n", r"mine.py:build raised SystemExit \(mine.py, line 2\)"),
+        ("def build():\n    assert 0\n", r"mine.py:build raised AssertionError \(mine.py, line 2\)"),
+        ("from builtins import dict as build\n", "mine.py:build raised ValueError: no signature found"),
+    ],
+)
+def test_code_that_exits_is_told_of(here: Path, text: str, message: str) -> None:
+    write("mine.py", text)
+    with pytest.raises(UsageError, match=message) as caught:
+        call_factory("mine.py:build", load_reference("mine.py:build"), {})
+    assert "\n" not in str(caught.value)
+
+
+def test_an_exit_of_the_users_code_is_an_error_of_the_command_line(here: Path, cli: Callable[..., Result]) -> None:
+    write("mine.py", "import sys\ndef load():\n    sys.exit('no data here')\n")
+    result = cli("train", "-d", "mine.py:load", "-o", here / "runs")
+    assert result.code == 2
+    one_line(result, "mine.py:load raised SystemExit: no data here (mine.py, line 3)")
+
+
+RAISING = """import json
+from beside import parse
+
+def inside(): return json.loads("{")
+def deep(): return parse("{")
+def torchs():
+    import torch
+    return torch.nn.Linear(3, 2)(torch.ones(1, 4))
+"""
+
+
+@pytest.mark.parametrize(("name", "line"), [("inside", 4), ("deep", 5), ("torchs", 8)])
+@pytest.mark.parametrize("folder", ["code", "gnncompress", "venv/lib/site-packages"])
+def test_the_line_that_is_named_is_in_the_users_file(here: Path, folder: str, name: str, line: int) -> None:
+    write(f"{folder}/mine.py", RAISING)
+    write(f"{folder}/beside.py", "import json\n\n\n\n\n\n\n\n\n\ndef parse(text): return json.loads(text)\n")
+    reference = f"{folder}/mine.py:{name}"
+    with pytest.raises(UsageError, match=rf" \(mine\.py, line {line}\)$"):
+        call_factory(reference, load_reference(reference), {})
+
+
+def test_the_line_of_a_module_or_of_what_it_imports(here: Path) -> None:
+    write("mine_in_cwd.py", "import json\nfrom helper_in_cwd import build\ndef make(): return json.loads('{')\n")
+    write("helper_in_cwd.py", "import json\n\ndef build(): return json.loads('{')\n")
+    with pytest.raises(UsageError, match=r"\(mine_in_cwd\.py, line 3\)"):
+        call_factory("mine_in_cwd:make", load_reference("mine_in_cwd:make"), {})
+    with pytest.raises(UsageError, match=r"\(helper_in_cwd\.py, line 3\)"):  # not Python's own json
+        call_factory("mine_in_cwd:build", load_reference("mine_in_cwd:build"), {})
