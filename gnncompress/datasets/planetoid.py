@@ -56,7 +56,7 @@ def load(source: str, data_root: Path | None = None) -> Loaded:
 
     Shapes: x [N, F] float32 as in the files; edge_index [2, E] sorted by target, then source, without loops and
     duplicates; y [N] long; train_mask, val_mask, test_mask [N] bool. A test node that the files leave out (CiteSeer
-    has some) has zero features and class 0.
+    has some) has zero features and class 0, and labelled_mask [N] bool says that it is not to be learnt or scored.
 
     Raises:
         DatasetError: if the files are nowhere and cannot be downloaded, or one is damaged or not what it should be.
@@ -99,8 +99,11 @@ def load(source: str, data_root: Path | None = None) -> Loaded:
         val_mask=_mask(slice(train, train + VALIDATION), nodes),
         test_mask=_mask(test, nodes),
     )
-    note = f"{absent} nodes have neither features nor a label in the files: zeros and class 0 stand in"
-    return Loaded(data, (note,) if absent else ())
+    if not absent:
+        return Loaded(data)
+    data.labelled_mask = _mask(slice(len(allx)), nodes) | _mask(test, nodes)
+    note = f"{absent} nodes have neither features nor a label in the files: their features are zeros, no split has them"
+    return Loaded(data, (note,))
 
 
 def _edges(path: Path, nodes: int) -> torch.Tensor:

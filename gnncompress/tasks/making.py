@@ -94,16 +94,22 @@ def _nodes(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms:
     nodes = int(data.num_nodes)
     data.y = class_numbers(data.y, nodes, "node")
     with _splitting(split):
-        if split.kind == "public":
-            parts = _public(data, split.seed)
-        elif split.kind == "stratified-kfold":
-            parts = stratified_kfold(data.y.numpy(), split.seed)
-        else:
-            parts = random_split(nodes, count(nodes, split.validation), count(nodes, split.test), split.seed)
+        parts = _public(data, split.seed) if split.kind == "public" else _drawn(data, split)
     parts = _whole(parts, nodes, "node")
     if standard:
         (data,) = standardized([data], data.x[list(parts.train)])
     return NodeClassification(_transformed(data, transforms), parts, device)
+
+
+def _drawn(data: Data, split: SplitSpec) -> Split:
+    """Draw from the nodes that have a label: all of them, unless the data's ``labelled_mask`` [N] leaves some out."""
+    nodes = data.labelled_mask.nonzero().flatten() if "labelled_mask" in data else torch.arange(int(data.num_nodes))
+    items = nodes.numel()
+    if split.kind == "stratified-kfold":
+        parts = stratified_kfold(data.y[nodes].numpy(), split.seed)
+    else:
+        parts = random_split(items, count(items, split.validation), count(items, split.test), split.seed)
+    return Split(*(tuple(nodes[list(part)].tolist()) for part in (parts.train, parts.validation, parts.test)))
 
 
 def _links(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms: Transforms, device: str) -> Task:

@@ -17,6 +17,10 @@ from torch_geometric.datasets import Planetoid
 from gnncompress.datasets import locations
 from gnncompress.datasets.planetoid import CORA, fingerprint, load
 from gnncompress.errors import DatasetError
+from gnncompress.measurements import NODES
+from gnncompress.tasks.making import make_task
+from gnncompress.tasks.node_classification import NodeClassification
+from gnncompress.tasks.splits import SplitSpec, random_split
 
 KEYS = {"x", "edge_index", "y", "train_mask", "val_mask", "test_mask"}
 
@@ -37,7 +41,7 @@ def one(source: str, data_root: Path | None = None) -> Data:
 
 def assert_equal_to_pyg(root: Path, name: str) -> Data:
     expected, found = Planetoid(str(root / "Planetoid"), name)[0], one(name, root)
-    assert set(expected.keys()) == set(found.keys()) == KEYS
+    assert set(expected.keys()) == set(found.keys()) - {"labelled_mask"} == KEYS
     for key in KEYS:
         assert found[key].dtype == expected[key].dtype
         assert torch.equal(found[key], expected[key]), key
@@ -104,8 +108,34 @@ def test_citeseer_with_gaps_equals_pyg(citeseer: Path) -> None:
     assert data.num_nodes == 548
     assert not data.x[[541, 543, 546]].any()
     assert load("CiteSeer", citeseer).notes == (
-        "3 nodes have neither features nor a label in the files: zeros and class 0 stand in",
+        "3 nodes have neither features nor a label in the files: their features are zeros, no split has them",
     )
+
+
+@pytest.mark.parametrize("kind", ["random", "public", "stratified-kfold"])
+def test_nodes_without_a_label_are_on_no_side(citeseer: Path, kind: str) -> None:
+    data = one("CiteSeer", citeseer)
+    absent = {541, 543, 546}
+    assert set((~data.labelled_mask).nonzero().flatten().tolist()) == absent
+    for seed in range(4):
+        task = make_task(NODES, [data], SplitSpec(kind, seed, 0.2, 0.2))
+        assert isinstance(task, NodeClassification)
+        parts = [set(part.tolist()) for part in (task.train_nodes, task.validation_nodes, task.test_nodes)]
+        assert not absent & set.union(*parts)
+        if kind != "public":
+            assert sum(map(len, parts)) == len(set.union(*parts)) == 545
+        if kind == "random":
+            assert [len(part) for part in parts] == [327, 109, 109]
+
+
+def test_where_all_nodes_have_a_label_the_split_is_what_it_was(data_root: Path) -> None:
+    data = one("Cora", data_root)
+    task = make_task(NODES, [data], SplitSpec("random", 3, 500, 500))
+    expected = random_split(2708, 500, 500, 3)
+    assert "labelled_mask" not in data
+    assert isinstance(task, NodeClassification)
+    assert tuple(task.train_nodes.tolist()) == expected.train
+    assert tuple(task.test_nodes.tolist()) == expected.test
 
 
 def test_environment_variable_is_searched(copy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
