@@ -16,7 +16,7 @@ from gnncompress.datasets.locations import called, candidate_roots
 from gnncompress.datasets.moleculenet import LAYOUTS
 from gnncompress.datasets.tudataset_files import NAMES
 from gnncompress.errors import DatasetError, UsageError
-from gnncompress.factories import call_factory, is_reference, load_reference, source_digest
+from gnncompress.factories import call_factory, is_reference, load_reference, source_digest, user_code
 from gnncompress.measurements import GRAPHS, LINKS, MULTILABEL, NODES
 from gnncompress.registry import Entry, Registry, unknown
 
@@ -31,6 +31,8 @@ _MOLECULES = "gnncompress.datasets.moleculenet:load"
 _TU_CITATION = "Morris et al., TUDataset, 2020"
 _MOLECULE_CITATION = "Wu et al., MoleculeNet, Chem. Sci. 2018"
 _LABELS_ONLY = "-labels"
+# What the tasks and models read of a user's graph.
+_TENSORS = ("x", "edge_index", "edge_attr", "edge_weight", "y", "train_mask", "val_mask", "test_mask", "labelled_mask")
 
 
 @dataclass(frozen=True)
@@ -221,8 +223,8 @@ def _prefixed(prefix: str, source: str) -> DatasetEntry:
 def _without_attributes(entry: DatasetEntry) -> DatasetEntry | None:
     if entry.target != _TU:
         return None
-    labels = {"name": f"{entry.name}{_LABELS_ONLY}", "source": f"{entry.source}:labels"}
-    return DatasetEntry(**labels, summary=entry.summary, target=_TU, citation=_TU_CITATION, tasks=entry.tasks)
+    name, source = f"{entry.name}{_LABELS_ONLY}", f"{entry.source}:labels"
+    return DatasetEntry(name, entry.summary, _TU, _TU_CITATION, entry.tasks, source)
 
 
 def fingerprint(name: str, data_root: Path | None = None) -> str:
@@ -278,23 +280,26 @@ def _own(reference: str) -> Loaded:
     """Call the user's function and take a Data, a Dataset or a sequence of Data; a data set of one graph is that graph.
 
     Raises:
-        DatasetError: if it returns something else, no graph, or a graph whose edges name nodes that are not there.
+        DatasetError: if it returns something else, no graph, or a graph of which a field is no tensor, the features
+            are sparse or without a column, or the edges name nodes that are not there.
     """
     from torch_geometric.data import Data, Dataset
 
     from gnncompress.datasets.loaded import Loaded
 
     given = call_factory(reference, load_reference(reference), {})
-    graphs: list[Data] = list(given) if isinstance(given, (Dataset, Sequence)) else [given]
+    with user_code(reference):  # a Dataset may read its graphs only now
+        graphs: list[Data] = list(given) if isinstance(given, (Dataset, Sequence)) else [given]
     if not graphs:
         raise DatasetError(f"{reference} returns no graph")
     for number, graph in enumerate(graphs):
-        if type(graph) is not Data and not isinstance(graph, Data):
+        if not isinstance(graph, Data):
             raise DatasetError(
                 f"{reference} returns a {_kind(given, graph)}; it must return a torch_geometric Data, a Dataset or a "
                 "list of Data"
             )
-        _check_edges(reference, number, graph)
+        for check in (_check_tensors, _check_features, _check_edges):
+            check(f"{reference}: graph {number}", graph)
     return Loaded(graphs[0] if len(graphs) == 1 else graphs)
 
 
@@ -302,14 +307,38 @@ def _kind(given: object, graph: object) -> str:
     return type(given).__name__ if given is graph else f"{type(given).__name__} of {type(graph).__name__}"
 
 
-def _check_edges(reference: str, number: int, graph: Data) -> None:
+def _check_tensors(which: str, graph: Data) -> None:
+    from torch import Tensor
+
+    for name in _TENSORS:
+        value = graph.get(name)
+        if value is not None and not isinstance(value, Tensor):
+            raise DatasetError(f"{which} has {name} of type {type(value).__name__}; make it a torch tensor")
+
+
+def _check_features(which: str, graph: Data) -> None:
+    import torch
+
+    x = graph.x
+    if x is None:
+        return
+    if x.layout != torch.strided:
+        raise DatasetError(f"{which} has features x that are sparse; use x.to_dense()")
+    if x.dim() == 2 and not x.size(1):
+        raise DatasetError(
+            f"{which} has features x without a column; set them, e.g. to one-hot degrees "
+            "(torch_geometric.transforms.OneHotDegree)"
+        )
+
+
+def _check_edges(which: str, graph: Data) -> None:
     edges = graph.edge_index
     if edges is None or edges.dim() != 2 or edges.size(0) != 2 or edges.is_floating_point():
         shape = "none" if edges is None else f"{edges.dtype} {list(edges.shape)}"
-        raise DatasetError(f"{reference}: graph {number} needs edge_index, integers [2, E]; it has {shape}")
+        raise DatasetError(f"{which} needs edge_index, integers [2, E]; it has {shape}")
     nodes = int(graph.num_nodes)
     if edges.numel() and not 0 <= int(edges.min()) <= int(edges.max()) < nodes:
         raise DatasetError(
-            f"{reference}: graph {number} has {nodes} nodes and an edge to node {int(edges.max())} "
+            f"{which} has {nodes} nodes and an edge to node {int(edges.max())} "
             f"or from node {int(edges.min())}; nodes are 0 to {nodes - 1}"
         )

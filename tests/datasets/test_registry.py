@@ -174,6 +174,18 @@ def text(): return "graph"
 def outside(): return Data(x=torch.ones(2, 1), edge_index=torch.tensor([[0], [-1]]))
 def edgeless(): return Data(x=torch.ones(2, 1))
 def floats(): return Data(x=torch.ones(2, 1), edge_index=edges.float())
+def int_label(): return Data(x=torch.ones(2, 1), edge_index=edges, y=1)
+def listed_edges(): return Data(x=torch.ones(2, 1), edge_index=[[0, 1], [1, 0]])
+def listed_mask(): return Data(x=torch.ones(2, 1), edge_index=edges, train_mask=[True, False])
+def coo(): return Data(x=torch.ones(2, 1).to_sparse(), edge_index=edges)
+def csr(): return [data(), Data(x=torch.ones(2, 1).to_sparse_csr(), edge_index=edges)]
+def narrow(): return Data(x=torch.ones(2, 0), edge_index=edges)
+
+class Late(InMemoryDataset):
+    def len(self): return 2
+    def get(self, index): raise RuntimeError("no such\\ngraph")
+
+def late(): return Late(None)
 """
 
 
@@ -191,6 +203,7 @@ def test_what_a_users_function_may_return(mine: str, name: str, count: int) -> N
     assert len(fingerprint(f"{mine}:{name}")) == 64
 
 
+@pytest.mark.filterwarnings("ignore:Sparse CSR tensor support is in beta")
 @pytest.mark.parametrize(
     ("name", "message"),
     [
@@ -200,8 +213,20 @@ def test_what_a_users_function_may_return(mine: str, name: str, count: int) -> N
         ("outside", r"graph 0 has 2 nodes and an edge to node 0 or from node -1; nodes are 0 to 1"),
         ("edgeless", r"graph 0 needs edge_index, integers \[2, E\]; it has none"),
         ("floats", r"it has torch.float32 \[2, 2\]"),
+        ("int_label", r"mine.py:int_label: graph 0 has y of type int; make it a torch tensor"),
+        ("listed_edges", r"graph 0 has edge_index of type list; make it a torch tensor"),
+        ("listed_mask", r"graph 0 has train_mask of type list; make it a torch tensor"),
+        ("coo", r"mine.py:coo: graph 0 has features x that are sparse; use x.to_dense\(\)"),
+        ("csr", r"mine.py:csr: graph 1 has features x that are sparse; use x.to_dense\(\)"),
+        ("narrow", r"mine.py:narrow: graph 0 has features x without a column; set them, e.g. to one-hot degrees"),
     ],
 )
 def test_what_it_may_not_return(mine: str, name: str, message: str) -> None:
-    with pytest.raises(DatasetError, match=message):
+    with pytest.raises(DatasetError, match=message) as caught:
         load_dataset(f"{mine}:{name}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_data_set_that_raises_when_it_is_read(mine: str) -> None:
+    with pytest.raises(UsageError, match=r"mine.py:late raised RuntimeError: no such graph \(mine.py, line \d+\)"):
+        load_dataset(f"{mine}:late")
