@@ -14,6 +14,7 @@ from gnncompress.datasets.tudataset_files import NAMES
 from gnncompress.errors import DatasetError, UsageError
 from gnncompress.experiments.building import load_task
 from gnncompress.experiments.resolve import resolve
+from gnncompress.experiments.workloads import WORKLOADS, workload
 
 GRAPHS, SIZE = 40, 4
 
@@ -111,10 +112,11 @@ def test_what_is_nowhere_keeps_its_collection_and_spelling(root: Path) -> None:
         resolve("esol-labels", data_root=root)
 
 
-def test_a_named_workloads_data_set_goes_by_any_of_its_names(data_root: Path) -> None:
-    named = resolve(workload="proteins", data_root=data_root)
+def test_a_named_workloads_data_set_goes_by_any_of_its_names() -> None:
     for name in ("PROTEINS", "tu:Proteins"):
-        assert resolve(workload="proteins", dataset=name, data_root=data_root) == named
+        assert workload(name, name="proteins") == WORKLOADS["proteins"]
+    with pytest.raises(UsageError, match="--dataset moleculenet:PROTEINS: workload proteins has proteins; leave out"):
+        workload("moleculenet:PROTEINS", name="proteins", data_root=Path("/nowhere"))
 
 
 def test_an_experiment_looks_in_its_data_root(root: Path) -> None:
