@@ -14,7 +14,7 @@ from torch_geometric.data import Batch, Data
 from gnncompress.errors import TaskError
 from gnncompress.measurements import GRAPHS, MULTILABEL, Measurement
 from gnncompress.tasks.base import Task, auxiliary_loss
-from gnncompress.tasks.batching import GraphBlock
+from gnncompress.tasks.batching import GraphBlock, portions
 from gnncompress.tasks.calling import call, probe
 from gnncompress.tasks.labels import absent_classes
 from gnncompress.tasks.metrics import Scores, classification_scores, constant_scores, multilabel_scores, rows
@@ -39,9 +39,9 @@ class _GraphTask(Task):
         self._fixed = {"validation": self._batched(self._validation), "test": self._batched(self._test)}
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Yield the training graphs in a new order, ``size`` at a time."""
+        """Yield the training graphs in a new order, ``size`` at a time; one left over joins the batch before it."""
         order = self._train[torch.randperm(self._train.numel(), device=self._train.device)]
-        yield from (self._block.batch(part) for part in order.split(size or order.numel()))
+        yield from (self._block.batch(part) for part in portions(order, size))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss over the graphs of the batch."""

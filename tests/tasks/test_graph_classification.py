@@ -70,6 +70,29 @@ def test_an_epoch_sees_every_training_graph_once_in_a_new_order() -> None:
     assert whole.num_graphs == 30
 
 
+def test_a_graph_left_over_joins_the_batch_before_it() -> None:
+    graphs = [graph(float(index), torch.tensor([index % 2])) for index in range(40)]
+    task = GraphClassification(graphs, Split(tuple(range(33)), tuple(range(33, 36)), tuple(range(36, 40))))
+    torch.manual_seed(0)
+    order = torch.randperm(33)
+    torch.manual_seed(0)
+    batches = list(task.batches(16))
+    assert [batch.num_graphs for batch in batches] == [16, 17]
+    assert torch.cat([batch.x[batch.ptr[:-1], 0] for batch in batches]).tolist() == order.tolist()
+    assert [batch.num_graphs for batch in task.batches(1)] == [1] * 33
+    assert [batch.num_graphs for batch in task.batches(11)] == [11] * 3
+
+    class Normalizing(Coded):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2)
+
+        def forward(self, x: Tensor, batch: Tensor) -> Tensor:
+            return self.norm(super().forward(x, batch))
+
+    train(Normalizing(), task, Recipe(1, 1e-3, 0.0, 1, batch_size=32), 0, "train")
+
+
 def test_loss_is_cross_entropy(task: GraphClassification) -> None:
     (batch,) = task.batches(0)
     assert float(task.loss(Coded(), batch)) == pytest.approx(math.log1p(math.exp(-2)))
