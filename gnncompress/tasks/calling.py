@@ -88,3 +88,16 @@ def probe(model: nn.Module, data: Data) -> Tensor:
     if not isinstance(output, Tensor):
         raise TaskError(f"{type(model).__name__}.forward returns a {type(output).__name__}; it must return one tensor")
     return output
+
+
+def insist_on_parameters(model: nn.Module) -> None:
+    """Refuse a model without anything to train; called after ``probe``, for layers that are made in the first call.
+
+    Raises:
+        TaskError: naming the model.
+    """
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise TaskError(
+            f"{type(model).__name__} has no parameters to train; "
+            "assign its layers to self in __init__, in a ModuleList where they are many"
+        )

@@ -16,7 +16,7 @@ from torch_geometric.utils import to_undirected
 from gnncompress.errors import TaskError
 from gnncompress.measurements import LINKS, Measurement
 from gnncompress.tasks.base import Task, auxiliary_loss
-from gnncompress.tasks.calling import call, probe, wants
+from gnncompress.tasks.calling import call, insist_on_parameters, probe, wants
 from gnncompress.tasks.links import LinkSplit, sample_non_edges
 from gnncompress.tasks.metrics import best_threshold, link_scores, rows
 
@@ -104,7 +104,7 @@ class LinkPrediction(Task):
 
     @torch.no_grad()
     def check(self, model: nn.Module) -> None:
-        """Insist on embeddings [N, D], or logits [P],."""
+        """Insist on embeddings [N, D], or logits [P], and on something to train."""
         nodes = int(self.data.num_nodes)
         pairs = self.train_edges[:, :2]
         output = probe(model.eval(), self._given(model, pairs))
@@ -114,6 +114,7 @@ class LinkPrediction(Task):
             needed, fits = f"embeddings [{nodes} nodes, width]", output.dim() == 2 and output.size(0) == nodes
         if not fits:
             raise TaskError(f"{type(model).__name__} returns {list(output.shape)} where {self.name} needs {needed}")
+        insist_on_parameters(model)
 
     def _threshold(self, model: nn.Module) -> float:
         """Return the best threshold on validation; one that calls nothing a link is just above the largest logit."""

@@ -24,6 +24,10 @@ def graph(value: float, y: Tensor, nodes: int = 2) -> Data:
 class Mean(nn.Module):
     """Logits that are the mean of a graph's features."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
     def forward(self, x: Tensor, batch: Tensor) -> Tensor:
         size = int(batch.max()) + 1
         total = x.new_zeros(size, x.size(1)).index_add_(0, batch, x)
@@ -91,6 +95,15 @@ def test_a_graph_left_over_joins_the_batch_before_it() -> None:
             return self.norm(super().forward(x, batch))
 
     train(Normalizing(), task, Recipe(1, 1e-3, 0.0, 1, batch_size=32), 0, "train")
+
+
+def test_a_model_without_parameters_is_refused(
+    task: GraphClassification, labels: MultilabelGraphClassification
+) -> None:
+    for fitting, model in ((task, Coded()), (labels, Mean())):
+        del model.unused
+        with pytest.raises(TaskError, match=f"{type(model).__name__} has no parameters to train"):
+            fitting.check(model)
 
 
 def test_loss_is_cross_entropy(task: GraphClassification) -> None:

@@ -282,6 +282,15 @@ def test_the_measured_call_gets_pairs_that_are_there_already(
     assert "edge_label_index" not in task.data
 
 
+def test_a_model_without_parameters_is_refused(task: LinkPrediction) -> None:
+    class Bare(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    with pytest.raises(TaskError, match="Bare has no parameters to train"):
+        task.check(Bare())
+
+
 def test_test_pairs_do_not_move_the_threshold(task: LinkPrediction) -> None:
     torch.manual_seed(0)
     model = Embedding()

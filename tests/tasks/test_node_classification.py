@@ -13,6 +13,10 @@ from gnncompress.tasks.splits import Split
 class Oracle(nn.Module):
     """Logits that are simply the features."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
     def forward(self, x: Tensor) -> Tensor:
         return x
 
@@ -81,6 +85,21 @@ def test_models_that_do_not_fit_are_refused(task: NodeClassification) -> None:
         task.check(Raising())
     with pytest.raises(TaskError, match=r"Pair\.forward returns a tuple; it must return one tensor"):
         task.check(Pair())
+
+
+def test_a_model_without_parameters_is_refused(task: NodeClassification) -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [nn.Linear(3, 3)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers[0](x)
+
+    with pytest.raises(TaskError, match=r"^Listed has no parameters to train; assign its layers to self .*$"):
+        task.check(Listed())
+    with pytest.raises(TaskError, match="Oracle has no parameters to train"):
+        task.check(Oracle().requires_grad_(False))
 
 
 def test_a_model_may_add_to_the_loss(task: NodeClassification) -> None:
