@@ -22,6 +22,7 @@ from torch_geometric.nn import (
 )
 
 from gnncompress.models.dropout import FeatureDropout
+from gnncompress.models.non_edges import draw_non_edges
 
 READOUTS = {"mean": global_mean_pool, "max": global_max_pool, "sum": global_add_pool}
 
@@ -152,7 +153,8 @@ class SuperGAT(ConvNet):
 
     def convolve(self, conv: nn.Module, x: Tensor, edge_index: Tensor, batch: Tensor | None) -> Tensor:
         """Call one layer; the non-edges of its loss are drawn within the graphs of a batch."""
-        out: Tensor = conv(x, edge_index, batch=batch)
+        non_edges = self._non_edges(cast(SuperGATConv, conv), x, edge_index, batch) if self.training else None
+        out: Tensor = conv(x, edge_index, neg_edge_index=non_edges)
         return out
 
     def auxiliary_loss(self) -> Tensor:
@@ -160,3 +162,9 @@ class SuperGAT(ConvNet):
         losses = [cast(SuperGATConv, conv).get_attention_loss() for conv in self.convs]
         total: Tensor = torch.stack(losses).sum()
         return self.attention_weight * total
+
+    def _non_edges(self, conv: SuperGATConv, x: Tensor, edge_index: Tensor, batch: Tensor | None) -> Tensor:
+        """Draw what the layer is to tell from edges; its own draws take edges of a batch for non-edges."""
+        if batch is None:
+            batch = edge_index.new_zeros(x.size(0))
+        return draw_non_edges(edge_index, batch, conv.neg_sample_ratio * conv.edge_sample_ratio)

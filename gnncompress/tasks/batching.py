@@ -50,6 +50,17 @@ class GraphBlock:
         return data
 
 
+def portions(order: Tensor, size: int) -> list[Tensor]:
+    """Cut ``order`` into parts of ``size``, 0 for one of all; a single item left over joins the part before it.
+
+    Batch normalization cannot train on one graph: it has no variance.
+    """
+    parts = list(order.split(size or order.numel()))
+    if size > 1 and len(parts) > 1 and parts[-1].numel() == 1:
+        parts[-2:] = [torch.cat(parts[-2:])]
+    return parts
+
+
 class _Ragged:
     """Rows of many items one after the other, gathered item by item."""
 

@@ -14,8 +14,8 @@ from torch_geometric.data import Batch, Data
 from gnncompress.errors import TaskError
 from gnncompress.measurements import GRAPHS, MULTILABEL, Measurement
 from gnncompress.tasks.base import Task, auxiliary_loss
-from gnncompress.tasks.batching import GraphBlock
-from gnncompress.tasks.calling import call, probe
+from gnncompress.tasks.batching import GraphBlock, portions
+from gnncompress.tasks.calling import call, insist_on_parameters, probe
 from gnncompress.tasks.labels import absent_classes
 from gnncompress.tasks.metrics import Scores, classification_scores, constant_scores, multilabel_scores, rows
 from gnncompress.tasks.splits import Split
@@ -39,9 +39,9 @@ class _GraphTask(Task):
         self._fixed = {"validation": self._batched(self._validation), "test": self._batched(self._test)}
 
     def batches(self, size: int) -> Iterator[Batch]:
-        """Yield the training graphs in a new order, ``size`` at a time."""
+        """Yield the training graphs in a new order, ``size`` at a time; one left over joins the batch before it."""
         order = self._train[torch.randperm(self._train.numel(), device=self._train.device)]
-        yield from (self._block.batch(part) for part in order.split(size or order.numel()))
+        yield from (self._block.batch(part) for part in portions(order, size))
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Return the mean loss over the graphs of the batch."""
@@ -53,7 +53,7 @@ class _GraphTask(Task):
 
     @torch.no_grad()
     def check(self, model: nn.Module) -> None:
-        """Insist on logits [G, outputs]."""
+        """Insist on logits [G, outputs] and on something to train."""
         batch = self._block.batch(self._train[:2])
         shape = list(probe(model.eval(), batch).shape)
         if shape == [batch.num_nodes, self.outputs] and batch.num_nodes != batch.num_graphs:
@@ -66,6 +66,7 @@ class _GraphTask(Task):
                 f"{type(model).__name__} returns {shape} where {self.name} needs logits "
                 f"[{batch.num_graphs} graphs, {self.outputs} outputs]"
             )
+        insist_on_parameters(model)
 
     @abstractmethod
     def criterion(self, logits: Tensor, y: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 from gnncompress.errors import TaskError
 from gnncompress.measurements import NODES, Measurement
 from gnncompress.tasks.base import Task, auxiliary_loss
-from gnncompress.tasks.calling import call, probe
+from gnncompress.tasks.calling import call, insist_on_parameters, probe
 from gnncompress.tasks.labels import absent_classes
 from gnncompress.tasks.metrics import classification_scores, constant_scores, rows
 from gnncompress.tasks.splits import Split
@@ -75,10 +75,11 @@ class NodeClassification(Task):
 
     @torch.no_grad()
     def check(self, model: nn.Module) -> None:
-        """Insist on logits [N, C]."""
+        """Insist on logits [N, C] and on something to train."""
         shape = list(probe(model.eval(), self.data).shape)
         if shape != [self.items, self.outputs]:
             raise TaskError(
                 f"{type(model).__name__} returns {shape} where {self.name} needs logits "
                 f"[{self.items} nodes, {self.outputs} classes]"
             )
+        insist_on_parameters(model)

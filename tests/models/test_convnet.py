@@ -3,8 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch_geometric import seed_everything
+from torch_geometric.data import Batch
+from torch_geometric.nn import SuperGATConv
 
 from gnncompress.models.convnet import GAT, GCN, READOUTS, ConvNet, GraphConvNet, GraphSAGE, SuperGAT
 from tests.models.graphs import dense_adjacency, normalised, numpy_state, random_batch, random_data, shake
@@ -124,6 +126,31 @@ def test_attention_loss_is_weighted_and_seeded() -> None:
     with_batch = random_batch(5)
     model(with_batch.x, with_batch.edge_index, with_batch.batch)
     assert torch.isfinite(model.auxiliary_loss())
+
+
+def test_attention_is_trained_on_non_edges_of_the_batchs_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch = Batch.from_data_list([random_data(30, 5, seed, share=0.2) for seed in range(8)])
+    model = SuperGAT(5, 2, hidden=2, readout="mean").train()
+    given: list[Tensor] = []
+    forward = SuperGATConv.forward
+
+    def spy(conv: SuperGATConv, x: Tensor, edge_index: Tensor, neg_edge_index: Tensor) -> Tensor:
+        given.append(neg_edge_index)
+        return forward(conv, x, edge_index, neg_edge_index)
+
+    monkeypatch.setattr(SuperGATConv, "forward", spy)
+    losses = []
+    for _ in range(2):
+        torch.manual_seed(0)  # Python's and numpy's generators have no part in it
+        model(batch.x, batch.edge_index, batch.batch)
+        losses.append(model.auxiliary_loss().item())
+    assert losses[0] == losses[1]
+    edges = set(map(tuple, batch.edge_index.t().tolist()))
+    for drawn in given:
+        # Half of the 0.8 of edges and loops that are trained on.
+        assert drawn.size(1) == pytest.approx(0.4 * (batch.num_edges + batch.num_nodes), abs=8)
+        assert not edges & set(map(tuple, drawn.t().tolist()))
+        assert torch.equal(batch.batch[drawn[0]], batch.batch[drawn[1]])
 
 
 def test_dropout_works_on_every_layer_in_training_only() -> None:

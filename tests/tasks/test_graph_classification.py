@@ -24,6 +24,10 @@ def graph(value: float, y: Tensor, nodes: int = 2) -> Data:
 class Mean(nn.Module):
     """Logits that are the mean of a graph's features."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
+
     def forward(self, x: Tensor, batch: Tensor) -> Tensor:
         size = int(batch.max()) + 1
         total = x.new_zeros(size, x.size(1)).index_add_(0, batch, x)
@@ -68,6 +72,38 @@ def test_an_epoch_sees_every_training_graph_once_in_a_new_order() -> None:
     assert epochs[0] != epochs[1]
     (whole,) = task.batches(0)
     assert whole.num_graphs == 30
+
+
+def test_a_graph_left_over_joins_the_batch_before_it() -> None:
+    graphs = [graph(float(index), torch.tensor([index % 2])) for index in range(40)]
+    task = GraphClassification(graphs, Split(tuple(range(33)), tuple(range(33, 36)), tuple(range(36, 40))))
+    torch.manual_seed(0)
+    order = torch.randperm(33)
+    torch.manual_seed(0)
+    batches = list(task.batches(16))
+    assert [batch.num_graphs for batch in batches] == [16, 17]
+    assert torch.cat([batch.x[batch.ptr[:-1], 0] for batch in batches]).tolist() == order.tolist()
+    assert [batch.num_graphs for batch in task.batches(1)] == [1] * 33
+    assert [batch.num_graphs for batch in task.batches(11)] == [11] * 3
+
+    class Normalizing(Coded):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(2)
+
+        def forward(self, x: Tensor, batch: Tensor) -> Tensor:
+            return self.norm(super().forward(x, batch))
+
+    train(Normalizing(), task, Recipe(1, 1e-3, 0.0, 1, batch_size=32), 0, "train")
+
+
+def test_a_model_without_parameters_is_refused(
+    task: GraphClassification, labels: MultilabelGraphClassification
+) -> None:
+    for fitting, model in ((task, Coded()), (labels, Mean())):
+        del model.unused
+        with pytest.raises(TaskError, match=f"{type(model).__name__} has no parameters to train"):
+            fitting.check(model)
 
 
 def test_loss_is_cross_entropy(task: GraphClassification) -> None:

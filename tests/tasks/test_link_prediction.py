@@ -231,6 +231,66 @@ def test_accuracy_by_hand() -> None:
     assert made.validate(Line()) == (1.0, pytest.approx(sum(math.log1p(math.exp(-v)) for v in (3, 2, -1, 1)) / 4))
 
 
+def test_a_threshold_that_calls_nothing_a_link_is_used() -> None:
+    # Validation logits: a link -1, others 3 3, so that calling nothing a link is best; test logits are all below 3.
+    split = LinkSplit(
+        train=np.array([[0], [1]]),
+        validation=np.array([[0], [5]]),
+        test=np.array([[0, 0], [1, 2]]),
+        validation_negatives=np.array([[0, 0], [2, 3]]),
+        test_negatives=np.array([[0, 0], [4, 5]]),
+    )
+    x = torch.tensor([[1.0], [2.0], [3.0], [3.0], [1.0], [-1.0]])
+    made = LinkPrediction(Data(x=x, edge_index=torch.tensor([[0, 1], [1, 0]])), split)
+
+    class Line(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    scores = {row.metric: row.value for row in made.evaluate(Line())}
+    assert scores["threshold"] == np.nextafter(3, 4)
+    assert scores["accuracy"] == 0.5
+    assert scores["f1_macro"] == pytest.approx(1 / 3)
+
+
+def test_validation_logits_that_are_not_finite_leave_a_threshold_that_can_be_written(task: LinkPrediction) -> None:
+    class Infinite(Embedding):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * math.inf
+
+    scores = {row.metric: row for row in task.evaluate(Infinite())}
+    assert scores["threshold"].value == 0
+    assert scores["accuracy"].source == "unavailable"
+
+
+def test_the_measured_call_gets_pairs_that_are_there_already(
+    task: LinkPrediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = []
+
+    class Logits(Embedding):
+        def forward(self, x: Tensor, edge_label_index: Tensor) -> Tensor:  # type: ignore[override]
+            given.append((x, edge_label_index))
+            return x[edge_label_index[0], 0]
+
+    call = task.inference(Logits())
+    monkeypatch.setattr(LinkPrediction, "_given", None)
+    call()
+    call()
+    assert all(x is task.data.x and pairs is task._test[0] for x, pairs in given)
+    assert len(given) == 2
+    assert "edge_label_index" not in task.data
+
+
+def test_a_model_without_parameters_is_refused(task: LinkPrediction) -> None:
+    class Bare(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x
+
+    with pytest.raises(TaskError, match="Bare has no parameters to train"):
+        task.check(Bare())
+
+
 def test_test_pairs_do_not_move_the_threshold(task: LinkPrediction) -> None:
     torch.manual_seed(0)
     model = Embedding()

@@ -5,14 +5,17 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
-from gnncompress.errors import TaskError, UsageError
-from gnncompress.tasks.calling import call, probe
+from gnncompress.errors import TaskError
 from gnncompress.tasks.node_classification import NodeClassification
 from gnncompress.tasks.splits import Split
 
 
 class Oracle(nn.Module):
     """Logits that are simply the features."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:
         return x
@@ -84,6 +87,21 @@ def test_models_that_do_not_fit_are_refused(task: NodeClassification) -> None:
         task.check(Pair())
 
 
+def test_a_model_without_parameters_is_refused(task: NodeClassification) -> None:
+    class Listed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = [nn.Linear(3, 3)]
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers[0](x)
+
+    with pytest.raises(TaskError, match=r"^Listed has no parameters to train; assign its layers to self .*$"):
+        task.check(Listed())
+    with pytest.raises(TaskError, match="Oracle has no parameters to train"):
+        task.check(Oracle().requires_grad_(False))
+
+
 def test_a_model_may_add_to_the_loss(task: NodeClassification) -> None:
     class Adding(Oracle):
         def auxiliary_loss(self) -> Tensor:
@@ -91,25 +109,3 @@ def test_a_model_may_add_to_the_loss(task: NodeClassification) -> None:
 
     (batch,) = task.batches(0)
     assert float(task.loss(Adding(), batch) - task.loss(Oracle(), batch)) == pytest.approx(5)
-
-
-def test_call_by_parameter_name() -> None:
-    data = Data(x=torch.ones(2, 1), edge_index=torch.zeros(2, 0, dtype=torch.long), edge_attr=torch.ones(0, 1))
-
-    class Whole(nn.Module):
-        def forward(self, data: Data) -> Tensor:
-            return data.x
-
-    class Default(nn.Module):
-        def forward(self, x: Tensor, edge_weight: Tensor | None = None, *, edge_attr: Tensor) -> Tensor:
-            assert edge_weight is None
-            return edge_attr
-
-    class Wanting(nn.Module):
-        def forward(self, x: Tensor, positions: Tensor) -> Tensor:
-            return x
-
-    assert call(Whole(), data) is data.x
-    assert call(Default(), data) is data.edge_attr
-    with pytest.raises(UsageError, match=r"Wanting\.forward wants 'positions', which the data does not have"):
-        probe(Wanting(), data)
