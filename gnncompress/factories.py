@@ -40,7 +40,11 @@ def load_reference(reference: str) -> Callable[..., Any]:
     place, name = _split(reference)
     module = _module(reference, place)
     if not hasattr(module, name):
-        public = sorted(key for key, value in vars(module).items() if callable(value) and not key.startswith("_"))
+        public = sorted(
+            key
+            for key, value in vars(module).items()
+            if callable(value) and not key.startswith("_") and getattr(value, "__module__", "") == module.__name__
+        )
         raise UsageError(f"{reference}: {place} has no {name!r}; it has: {', '.join(public) or 'nothing to call'}")
     factory = getattr(module, name)
     if not callable(factory):

@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
-
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from collections.abc import Iterable
 
 from gnncompress.cli.console import output
+from gnncompress.cli.tables import print_table
 
 
 def datasets() -> None:
     """List the data sets with their statistics; any other TUDataset or MoleculeNet set can be named, too."""
     from gnncompress.datasets import DATASETS
 
-    _print(
-        ("data set", "task", "graphs", "nodes", "edges", "features", "classes", "what it is"),
+    print_table(
+        ("data set", "task", "graphs", "features", "classes", "what it is"),
         (
             (
                 entry.name,
                 _tasks(entry.tasks),
-                *(_number(entry.statistics.get(what)) for what in ("graphs", "nodes", "edges", "features", "classes")),
+                *(_number(entry.statistics.get(what)) for what in ("graphs", "features", "classes")),
                 entry.summary,
             )
             for entry in DATASETS
@@ -37,7 +35,7 @@ def models() -> None:
     """List the models and their tasks."""
     from gnncompress.models import MODELS
 
-    _print(
+    print_table(
         ("model", "tasks", "what it is", "source"),
         ((entry.name, _tasks(entry.tasks), entry.summary, entry.citation) for entry in MODELS),
         {"tasks", "what it is", "source"},
@@ -51,7 +49,7 @@ def workloads() -> None:
     from gnncompress.experiments.workloads import WORKLOADS
 
     counts = parameter_counts()
-    _print(
+    print_table(
         ("workload", "data set", "task", "model", "parameters", "split"),
         (
             (w.name, w.dataset, _tasks([w.task]), w.model, f"{counts[w.name]:,}", w.split.kind)
@@ -65,7 +63,7 @@ def methods() -> None:
     """List the compression methods."""
     from gnncompress.experiments.methods import METHODS
 
-    _print(
+    print_table(
         ("method", "what it does", "source"),
         ((e.name, e.summary, e.citation) for e in METHODS),
         {"what it does", "source"},
@@ -78,13 +76,3 @@ def _number(value: int | None) -> str:
 
 def _tasks(tasks: Iterable[str]) -> str:
     return ", ".join(task.removesuffix("-classification").removesuffix("-prediction") for task in tasks)
-
-
-def _print(columns: Sequence[str], lines: Iterable[Sequence[str]], folded: Collection[str]) -> None:
-    """Print a table whose names stay whole; only the columns in ``folded`` give way in a narrow terminal."""
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column not in folded)
-    for line in lines:
-        table.add_row(*line)
-    output.print(table)

@@ -13,15 +13,13 @@ from gnncompress.errors import ResultsError
 from gnncompress.measurements import COLUMNS
 
 _TYPES = {"run_id": str, "scheme": str, "layer": str, "seed": int, "sparsity": float, "finetuned": bool}
-# What tells one seed of a setting from another is no part of the setting.
-_PER_SEED = {"seed", "split"}
 
 
 def read_results(runs: str | Path = "runs", only: Collection[str] | None = None) -> pd.DataFrame:
     """Return the rows of every finished run under ``runs``, or of those whose run_id is in ``only``.
 
     ``runs`` may also be one run's folder or one results.csv. A column ``setting`` is added: the run's spec
-    without seed and split, as sorted JSON, or empty where there is no spec beside the rows.
+    without its seed, as sorted JSON, or empty where there is no spec beside the rows.
 
     Raises:
         ResultsError: naming the folder without runs, or the file that cannot be read or lacks columns.
@@ -64,6 +62,10 @@ def _setting(file: Path) -> str:
         return ""
     try:
         spec: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-        return json.dumps({key: spec[key] for key in sorted(spec.keys() - _PER_SEED)}, sort_keys=True)
+        seed = spec.pop("seed", None)
+        split = spec.get("split")
+        if isinstance(split, dict) and split.get("seed") == seed:
+            split["seed"] = "each its own"  # every seed draws its split, as long as nobody fixes one
+        return json.dumps(spec, sort_keys=True)
     except (OSError, ValueError, AttributeError) as error:
         raise ResultsError(f"{file}: cannot be read as a spec ({error}); delete the run's folder") from error
