@@ -22,9 +22,7 @@ Model = Annotated[
 Task = Annotated[
     str | None,
     typer.Option(
-        "--task",
-        help="node-classification, link-prediction, graph-classification or multilabel-graph-classification. "
-        "Default: the data set's first that the model can do.",
+        "--task", help="node, link, graph or multilabel. Default: the data set's first that the model can do."
     ),
 ]
 Split = Annotated[
@@ -47,6 +45,12 @@ Seeds = Annotated[int, typer.Option("--seeds", min=1, help="How many seeds to ru
 Seed = Annotated[int, typer.Option("--seed", min=0, help="The first seed, of the model and, unless told, the split.")]
 Epochs = Annotated[
     int | None, typer.Option("--epochs", min=1, help="Most epochs of training. Default: the workload's.")
+]
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Change the recipe or the model: learning_rate=0.01, weight_decay=0, hidden=32, ...; repeatable."
+    ),
 ]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")]
 Threads = Annotated[int, typer.Option("--threads", min=1, help="Threads that torch may use.")]

@@ -13,20 +13,56 @@ EXAMPLES = (
     "Examples:\n\n"
     "  gnncompress prune --method global --sparsity 0.5\n\n"
     "  gnncompress prune --workload proteins --method global --sparsity 0.5 --seed 777\n\n"
-    "  gnncompress prune -d cora -m spline --method fine-grained --sparsity 0:0.9:0.1 --seeds 5 --no-finetune"
+    "  gnncompress prune -d cora -m spline --method fine-grained --sparsity 0:0.9:0.1 --seeds 5 --no-finetune\n\n"
+    "  gnncompress prune --workload gin-proteins --method structured --sparsity 0.5\n\n"
+    "  gnncompress prune --workload cora-node --method l2 --rate paper --seeds 5"
 )
 
 
 def prune(
-    method: Annotated[str, typer.Option("--method", help="How to prune; see 'gnncompress methods'.")] = "global",
+    method: Annotated[
+        str | None,
+        typer.Option(
+            "--method", help="How to prune; see 'gnncompress methods'. Default: global, or as --allocation has it."
+        ),
+    ] = None,
     sparsity: Annotated[
-        str,
-        typer.Option("--sparsity", "-s", help="Fraction of zeros: 0.5, 0.1,0.5,0.9 or 0:0.9:0.1; 0 is the base model."),
-    ] = "0.5",
+        str | None,
+        typer.Option(
+            "--sparsity",
+            "-s",
+            help="Fraction of zeros: 0.5, 0.1,0.5,0.9 or 0:0.9:0.1; 0 is the base model. For structured: fraction of "
+            "parameters removed. Default: 0.5; the allocation file's; 0 for l2.",
+        ),
+    ] = None,
+    allocation: Annotated[
+        str | None,
+        typer.Option("--allocation", help="Who loses how much: uniform, global, erk, lamp-score or a file of budgets."),
+    ] = None,
+    importance: Annotated[
+        str | None,
+        typer.Option(
+            "--importance", help="magnitude, gradient, taylor or random; for structured l1, l2, taylor or random."
+        ),
+    ] = None,
+    min_keep: Annotated[
+        float | None, typer.Option("--min-keep", help="Fraction of its weights that every layer keeps at least.")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option("--steps", min=1, help="Prune and fine-tune in so many steps, sparsity rising by a cubic."),
+    ] = None,
+    rate: Annotated[
+        str | None,
+        typer.Option("--rate", help="L2 rates: 1e-3, 0,1e-4,0.1, 0.1:0.9:0.1, or paper for its 19."),
+    ] = None,
     finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="Train on under the masks.")] = True,
     finetune_epochs: Annotated[
         int | None, typer.Option("--finetune-epochs", min=1, help="Most epochs of fine-tuning.")
     ] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only list what would be pruned, layer by layer, and what never is.")
+    ] = False,
     workload: options.Workload = None,
     dataset: options.Dataset = None,
     model: options.Model = None,
@@ -37,6 +73,7 @@ def prune(
     seeds: options.Seeds = 1,
     seed: options.Seed = 0,
     epochs: options.Epochs = None,
+    changes: options.Set = None,
     device: options.Device = "auto",
     threads: options.Threads = 1,
     energy: options.Energy = "auto",
@@ -46,12 +83,14 @@ def prune(
     quiet: options.Quiet = False,
     debug: options.Debug = False,
 ) -> None:
-    """Prune a trained model, fine-tune it, pack it and measure it; each sparsity and seed is a run of its own.
+    """Prune a trained model, fine-tune it, pack it and measure it; each sparsity, rate and seed is a run of its own.
 
     The base model of each seed is trained once, measured, and reused by every method and sparsity.
     """
     from gnncompress.cli.running import carry_out
-    from gnncompress.experiments.resolve import parse_levels, resolve
+    from gnncompress.experiments.changes import parse_changes
+    from gnncompress.experiments.levels import parse_rates, sparsities
+    from gnncompress.experiments.resolve import resolve
 
     specs = [
         resolve(
@@ -64,16 +103,28 @@ def prune(
             features=features,
             method=method,
             sparsity=level,
+            allocation=allocation,
+            importance=importance,
+            min_keep=min_keep,
+            steps=steps,
+            rate=one_rate,
             seed=number,
             finetune=finetune,
             epochs=epochs,
             finetune_epochs=finetune_epochs,
+            changes=parse_changes(changes or []),
             device=device,
             threads=threads,
             energy=energy,
             data_root=data_root,
         )
         for number in range(seed, seed + seeds)
-        for level in parse_levels(sparsity)
+        for one_rate in (parse_rates(rate) if rate is not None else [None])
+        for level in sparsities(sparsity, method, allocation)
     ]
+    if dry_run:
+        from gnncompress.cli.plan import show_plan
+
+        show_plan(specs[0], data_root)
+        return
     carry_out(specs, output, data_root, as_json, quiet, debug)

@@ -26,6 +26,7 @@ def train(
     seeds: options.Seeds = 1,
     seed: options.Seed = 0,
     epochs: options.Epochs = None,
+    changes: options.Set = None,
     device: options.Device = "auto",
     threads: options.Threads = 1,
     energy: options.Energy = "auto",
@@ -37,6 +38,7 @@ def train(
 ) -> None:
     """Train a base model and measure it."""
     from gnncompress.cli.running import carry_out
+    from gnncompress.experiments.changes import parse_changes
     from gnncompress.experiments.resolve import resolve
 
     specs = [
@@ -50,6 +52,7 @@ def train(
             features=features,
             seed=number,
             epochs=epochs,
+            changes=parse_changes(changes or []),
             device=device,
             threads=threads,
             energy=energy,

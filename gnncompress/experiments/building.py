@@ -10,8 +10,10 @@ from torch_geometric import seed_everything
 
 from gnncompress.datasets import fingerprint, load_dataset
 from gnncompress.errors import DatasetError
-from gnncompress.experiments.spec import RunSpec
+from gnncompress.experiments.methods import METHODS
+from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.models import build_model, find_model
+from gnncompress.pruning.structured.surgery import fit
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.making import make_task
 
@@ -46,5 +48,7 @@ def new_model(spec: RunSpec, task: Task) -> nn.Module:
 def load_model(spec: RunSpec, task: Task, state: Mapping[str, Tensor]) -> nn.Module:
     """Return the spec's model with the weights of ``state``, ready to infer."""
     model = new_model(spec, task)
+    if spec.method != NO_METHOD and METHODS[spec.method].reshapes:
+        fit(model, state)
     model.load_state_dict(state)
     return model.eval()

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import Any, Literal, cast, get_args
 
 from gnncompress.datasets import fingerprint
 from gnncompress.errors import UsageError
-from gnncompress.experiments.methods import METHODS
+from gnncompress.experiments.allocation import with_allocation
+from gnncompress.experiments.changes import with_changes
+from gnncompress.experiments.methods import METHODS, Setting, scheme_of
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.experiments.workloads import Features, Workload
 from gnncompress.experiments.workloads import workload as choose_workload
 from gnncompress.factories import is_reference, source_digest
 from gnncompress.models import find_model
+from gnncompress.models.registry import Argument
 from gnncompress.profiling.energy import METERS
 from gnncompress.registry import unknown
 from gnncompress.tasks.recipe import Recipe
@@ -25,7 +28,7 @@ from gnncompress.tasks.splits import SPLITS, SplitSpec
 def resolve(
     dataset: str | None = None,
     model: str | None = None,
-    method: str = NO_METHOD,
+    method: str | None = NO_METHOD,
     sparsity: float = 0.0,
     seed: int = 0,
     finetune: bool = True,
@@ -40,18 +43,29 @@ def resolve(
     split_seed: int | None = None,
     features: str | None = None,
     data_root: Path | None = None,
+    changes: Mapping[str, Any] | None = None,
+    allocation: str | None = None,
+    **options: Any,
 ) -> RunSpec:
     """Return the spec of one run. Sparsity 0 is the base model: the run that only trains.
 
+    ``method`` None is what ``allocation`` makes it, or global; ``options`` are the method's own, such as importance,
+    min_keep, steps or rate. A method that trains its own model (l2) does so at sparsity 0, too.
+
+    ``changes`` are new values for fields of the recipe or arguments of the model, by name.
     ``split_seed`` is ``seed`` unless it is given: runs of several seeds on one split differ in their models only.
 
     Raises:
         UsageError: naming what is unknown or out of range.
         DatasetError: if the raw files of the data set are nowhere and cannot be downloaded.
     """
+    if data_root is not None and not data_root.is_dir():
+        raise UsageError(f"--data-root {data_root}: no such folder")
     chosen = choose_workload(dataset, model, task, workload, data_root)
+    settings: dict[str, Setting] = {}
     if method != NO_METHOD:
-        METHODS[method]
+        method, allocated = with_allocation(method, allocation)
+        settings = METHODS[method].settings({**options, **allocated})
     if not 0 <= sparsity < 1:
         raise UsageError(f"sparsity {sparsity:g}: must be at least 0 and below 1")
     if seed < 0 or threads < 1 or (split_seed or 0) < 0:
@@ -60,8 +74,12 @@ def resolve(
         raise UsageError(unknown("energy source", energy, METERS))
     if features not in (None, *get_args(Features)):
         raise UsageError(unknown("encoding of features", str(features), get_args(Features)))
-    arguments = {**find_model(chosen.model).arguments(chosen.task), **chosen.arguments}
-    compressing = method != NO_METHOD and sparsity > 0
+    arguments: dict[str, Argument] = {**find_model(chosen.model).arguments(chosen.task), **chosen.arguments}
+    recipe, arguments = with_changes(chosen.recipe, arguments, changes or {})
+    chosen = replace(chosen, recipe=recipe)
+    pruning = method != NO_METHOD and sparsity > 0
+    if not pruning and (method == NO_METHOD or not METHODS[method].trains):
+        method, settings = NO_METHOD, {}
     return RunSpec(
         dataset=chosen.dataset,
         data=fingerprint(chosen.dataset, data_root),
@@ -71,11 +89,11 @@ def resolve(
         arguments=arguments,
         features=cast(Features, features or chosen.features),
         recipe=_with_epochs(chosen.recipe, epochs, "epochs"),
-        method=method if compressing else NO_METHOD,
-        sparsity=sparsity if compressing else 0.0,
-        finetune=_with_epochs(chosen.finetune, finetune_epochs, "finetune epochs")
-        if compressing and finetune
-        else None,
+        method=method,
+        scheme=scheme_of(settings),
+        settings=settings,
+        sparsity=abs(sparsity),
+        finetune=_with_epochs(chosen.finetune, finetune_epochs, "finetune epochs") if pruning and finetune else None,
         seed=seed,
         split=_split(chosen, split, seed if split_seed is None else split_seed),
         device=resolve_device(device),
@@ -90,37 +108,6 @@ def _split(chosen: Workload, kind: str | None, seed: int) -> SplitSpec:
             raise UsageError(f"--split {kind}: {chosen.task} has {', '.join(SPLITS[chosen.task])}")
         raise UsageError(unknown("split", kind, SPLITS[chosen.task]))
     return replace(chosen.split, kind=kind or chosen.split.kind, seed=seed)
-
-
-def parse_levels(text: str) -> list[float]:
-    """Read sparsities: ``0.5``, ``0.1,0.5,0.9`` or ``0:0.9:0.1`` (first, last and step, both ends included).
-
-    Steps are decimal, so 0:0.9:0.1 holds 0.3 and not 0.30000000000000004. Each level comes once.
-
-    Raises:
-        UsageError: if a part is no number, a range is not first:last:step, or a level is outside [0, 1).
-    """
-    levels: list[Decimal] = []
-    for part in text.split(","):
-        try:
-            numbers = [Decimal(number.strip()) for number in part.split(":")]
-        except InvalidOperation:
-            numbers = []
-        if not all(number.is_finite() for number in numbers):
-            numbers = []
-        if len(numbers) == 1:
-            levels.append(numbers[0])
-        elif len(numbers) == 3 and numbers[2] > 0 and numbers[0] <= numbers[1]:
-            first, last, step = numbers
-            levels += [first + step * index for index in range(int((last - first) / step) + 1)]
-        else:
-            raise UsageError(
-                f"--sparsity {text}: {part!r} is not a level; use 0.5, 0.1,0.5,0.9 or 0:0.9:0.1 (first:last:step)"
-            )
-    outside = [level for level in levels if not 0 <= level < 1]
-    if outside:
-        raise UsageError(f"--sparsity {text}: {outside[0]} must be at least 0 and below 1")
-    return list(dict.fromkeys(abs(float(level)) for level in levels))
 
 
 def resolve_device(device: str) -> Literal["cpu", "cuda"]:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from gnncompress.checkpoints import dense_size, load_checkpoint, same_bits, save_checkpoint
 from gnncompress.errors import CheckpointError
@@ -23,7 +23,8 @@ from gnncompress.profiling.environment import environment
 from gnncompress.profiling.isolation import isolated
 from gnncompress.pruning.masks import sparsity_measurements
 from gnncompress.tasks.base import Task
-from gnncompress.tasks.training import Progress, train
+from gnncompress.tasks.trainer import Trainer
+from gnncompress.tasks.training import Progress
 
 OnEpoch = Callable[[Progress], None]
 
@@ -39,7 +40,7 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
     result = _compress(spec, store, task, on_epoch)
     with store.staged(spec) as folder:
         rows = [*result.measurements, *task.evaluate(result.model)]
-        rows += _pack(result.model, folder / MODEL)
+        rows += _pack(result.model, folder / MODEL, _original(spec, store) or result.model.state_dict())
         rows += isolated(measure_inference, spec, folder / MODEL, data_root)
         write_json(folder / SPEC, spec.model_dump(mode="json"))
         write_json(folder / ENVIRONMENT, environment(spec.device, spec.threads) | {"notes": list(task.notes)})
@@ -48,24 +49,25 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
 
 
 def _compress(spec: RunSpec, store: Store, task: Task, on_epoch: OnEpoch) -> Compressed:
-    """Train the base model, or load it and apply the spec's method to it."""
+    """Train the base model, or apply the spec's method to the model that it starts from."""
+    trainer = Trainer(task, spec.recipe, spec.finetune, spec.seed, on_epoch)
+    state = _original(spec, store)
+    model = new_model(spec, task) if state is None else load_model(spec.base(), task, state)
     if spec.method == NO_METHOD:
-        model = new_model(spec, task)
-        rows = train(model, task, spec.recipe, spec.seed, "train", on_epoch)
+        rows = trainer.train(model)
         return Compressed(model, [*rows, *sparsity_measurements(model)])
-
-    def finetune(pruned: nn.Module) -> list[Measurement]:
-        assert spec.finetune is not None
-        return train(pruned, task, spec.finetune, spec.seed, "finetune", on_epoch)
-
-    model = load_model(spec, task, load_checkpoint(store.path(spec.base()) / MODEL))
-    method = METHODS[spec.method].load()(sparsity=spec.sparsity)
-    compressed: Compressed = method.apply(model, finetune if spec.finetune else None)
+    method = METHODS[spec.method].load()(sparsity=spec.sparsity, **spec.settings)
+    compressed: Compressed = method.apply(model, trainer)
     return compressed
 
 
-def _pack(model: nn.Module, path: Path) -> list[Measurement]:
-    """Write the packed checkpoint, read it back, and insist that not a bit differs."""
+def _original(spec: RunSpec, store: Store) -> dict[str, Tensor] | None:
+    """Return the tensors of the model that a method started from, if there is one."""
+    return None if spec.origin is None else load_checkpoint(store.path(spec.origin) / MODEL)
+
+
+def _pack(model: nn.Module, path: Path, original: Mapping[str, Tensor]) -> list[Measurement]:
+    """Write the packed checkpoint, read it back, insist that not a bit differs; compare it with the dense original."""
     state = model.state_dict()
     started = time.perf_counter()
     size = save_checkpoint(model, path)
@@ -74,7 +76,7 @@ def _pack(model: nn.Module, path: Path) -> list[Measurement]:
     unpacked = time.perf_counter()
     if not same_bits(restored, state):
         raise CheckpointError(f"{path}: what was read back differs from the model; please report this")
-    dense = dense_size(state)
+    dense = dense_size(original)
     return [
         Measurement("checkpoint", "checkpoint_size", size, "bytes"),
         Measurement("checkpoint", "dense_size", dense, "bytes", "computed"),

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from gnncompress.experiments.methods import METHODS, Setting
 from gnncompress.profiling.latency import Window
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import SplitSpec
@@ -19,13 +20,14 @@ class RunSpec(BaseModel):
     """One run: a trained model when ``method`` is none, else that model compressed by the method.
 
     ``data`` and ``code`` are SHA-256 digests of the data set's raw files and of a model of the user's own, empty where
-    the package itself fixes them. Units: ``sparsity`` is the fraction of zeros among prunable weights; ``threads`` is
-    torch's thread count.
+    the package itself fixes them. ``settings`` are the method's options that differ from their defaults, ``scheme`` is
+    what tables show of them. Units: ``sparsity`` is the fraction of zeros among prunable weights, for structured
+    pruning the fraction of parameters removed; ``threads`` is torch's thread count.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[2] = 2
+    version: Literal[3] = 3
     dataset: str
     data: str = ""
     task: str
@@ -36,6 +38,7 @@ class RunSpec(BaseModel):
     recipe: Recipe
     method: str = NO_METHOD
     scheme: str = ""
+    settings: dict[str, Setting] = Field(default_factory=dict)
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
     finetune: Recipe | None = None
     seed: Annotated[int, Field(ge=0)]
@@ -52,11 +55,22 @@ class RunSpec(BaseModel):
         return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
     def base(self) -> RunSpec:
-        """Return the spec of the trained model that this run compresses."""
-        return self.model_copy(update={"method": NO_METHOD, "scheme": "", "sparsity": 0.0, "finetune": None})
+        """Return the spec of the plainly trained model that this run is compared with."""
+        plain = {"method": NO_METHOD, "scheme": "", "settings": {}, "sparsity": 0.0, "finetune": None}
+        return self.model_copy(update=plain)
+
+    @property
+    def origin(self) -> RunSpec | None:
+        """The run whose model this one starts from; None for one that starts from a fresh model."""
+        if self.method == NO_METHOD:
+            return None
+        if not METHODS[self.method].trains:
+            return self.base()
+        return self.model_copy(update={"sparsity": 0.0, "finetune": None}) if self.sparsity > 0 else None
 
     @property
     def label(self) -> str:
         """The run in a few words, for people."""
-        what = "train" if self.method == NO_METHOD else f"{self.method} {self.sparsity:g}"
+        words = (self.method, self.scheme, f"{self.sparsity:g}")
+        what = "train" if self.method == NO_METHOD else " ".join(word for word in words if word)
         return f"{self.dataset} {self.model} {what} seed {self.seed}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gnncompress.errors import DatasetError, GnncompressError, UsageError
-from gnncompress.experiments.spec import NO_METHOD, RunSpec
+from gnncompress.experiments.spec import RunSpec
 from gnncompress.experiments.store import Store
 from gnncompress.profiling.isolation import start_server
 
@@ -88,8 +88,8 @@ class Sweep:
         start_server(["gnncompress.experiments.inference"])
         from gnncompress.experiments.run import execute
 
-        if spec.method != NO_METHOD:
-            self._ensure(spec.base())
+        if spec.origin is not None:
+            self._ensure(spec.origin)
         try:
             with self._store.lock(spec):
                 if self._store.finished(spec):

@@ -122,11 +122,12 @@ def workload(
     """Return the workload called ``name``, or the known one that fits, or one built for ``dataset`` and ``model``.
 
     With a name, a model may still be chosen: it takes the named one's place, with its own recipe. Without anything it
-    is digits.
+    is digits. A task may be named by its first word.
 
     Raises:
         UsageError: if a name is unknown, or the choices contradict each other.
     """
+    task = task and next((known for known in TASKS if known.startswith(f"{task}-")), task)
     if name is not None:
         if name not in WORKLOADS:
             raise UsageError(unknown("workload", name, WORKLOADS))

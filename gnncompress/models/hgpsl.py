@@ -266,8 +266,8 @@ def readout(x: Tensor, sizes: Tensor) -> Tensor:
 
     Source: Zhang et al., HGP-SL, 2019, the readout function of section 3.
     """
-    result: Tensor = _Readout.apply(x, sizes)
-    return result
+    highest, mean = _Readout.apply(x, sizes)
+    return torch.cat([highest, mean], dim=1)
 
 
 class _Readout(torch.autograd.Function):
@@ -278,16 +278,15 @@ class _Readout(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, sizes: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         highest, mean = (torch.segment_reduce(x, how, lengths=sizes, unsafe=True) for how in ("max", "mean"))
         ctx.save_for_backward(x, sizes, highest)
-        return torch.cat([highest, mean], dim=1)
+        return highest, mean
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, for_highest: Tensor, for_mean: Tensor) -> tuple[Tensor, None]:
         x, sizes, highest = ctx.saved_tensors
-        for_highest, for_mean = gradient.chunk(2, dim=1)
         graph = torch.arange(len(sizes), device=sizes.device).repeat_interleave(sizes)
         winners = (x == highest.index_select(0, graph)).to(x.dtype)
         share = for_highest / torch.segment_reduce(winners, "sum", lengths=sizes, unsafe=True)

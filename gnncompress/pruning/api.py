@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from gnncompress.errors import UsageError
+from gnncompress.pruning.importance import Losses
 from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning, MagnitudePruning
 from gnncompress.pruning.masks import hold
+from gnncompress.pruning.structured.method import StructuredPruning
+from gnncompress.pruning.structured.tracing import Forward
 from gnncompress.registry import unknown
 
 METHODS: dict[str, type[MagnitudePruning]] = {"global": GlobalPruning, "fine-grained": FineGrainedPruning}
 
+M = TypeVar("M")
+
 
 @dataclass(frozen=True)
 class PruningResult:
-    """What was pruned: the (same) model, its masks by layer, and the sparsity of each."""
+    """What was pruned: the (same) model, its masks by layer, and the fraction of its parameters that are gone.
+
+    Structured pruning has no masks: ``parameters_removed`` counts parameters that do not exist any more.
+    """
 
     model: nn.Module
-    masks: dict[str, Tensor]
+    masks: dict[str, Tensor] = field(default_factory=dict)
+    parameters_removed: float = 0.0
 
     @property
     def sparsity(self) -> float:
         """The fraction of prunable weights that the masks hold at zero."""
         total = sum(mask.numel() for mask in self.masks.values())
-        return sum(int((~mask).sum()) for mask in self.masks.values()) / total
+        return sum(int((~mask).sum()) for mask in self.masks.values()) / max(total, 1)
 
     @property
     def layers(self) -> dict[str, float]:
@@ -33,17 +44,60 @@ class PruningResult:
         return {layer: int((~mask).sum()) / max(mask.numel(), 1) for layer, mask in self.masks.items()}
 
 
-def prune(model: nn.Module, method: str = "global", sparsity: float = 0.5) -> PruningResult:
+def prune(
+    model: nn.Module,
+    method: str = "global",
+    sparsity: float = 0.5,
+    *,
+    forward: Forward | None = None,
+    loss: Callable[[nn.Module], Tensor | Iterable[Tensor]] | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> PruningResult:
     """Prune any PyTorch or PyG model in place; the masks hold while you fine-tune it with your own loop.
 
-    Call ``make_permanent(model)`` afterwards to turn the masked weights into plain parameters.
+    Methods are global, fine-grained and structured; ``settings`` are theirs: importance, min_keep, allocation, layers.
+    Gradient importances need ``loss``: a function of the model that returns a loss, or one a batch. Structured pruning
+    needs ``forward``: a function that calls the model once, e.g. ``lambda m: m(x, edge_index)``; its channels are gone
+    at once. After the other methods call ``make_permanent(model)`` to turn masked weights into plain parameters.
 
     Raises:
-        UsageError: if the method is unknown or the sparsity is outside [0, 1).
-        PruningError: if the model has nothing to prune, a lazy layer, or a NaN weight.
+        UsageError: if it is no model, the method or a setting unknown, the sparsity outside [0, 1), a function missing.
+        PruningError: if the model has nothing to prune, a lazy layer, a NaN weight, or mixes its channels.
     """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"prune takes a torch.nn.Module, not a {type(model).__name__}")
+    losses = None if loss is None else _each(loss)
+    if method == "structured":
+        if forward is None:
+            raise UsageError("method structured needs forward=, a function that calls the model once")
+        return _shrunk(model, _made(StructuredPruning, method, sparsity, settings), forward, losses, seed)
     if method not in METHODS:
-        raise UsageError(unknown("pruning method", method, METHODS))
-    masks = METHODS[method](sparsity).masks(model)
+        raise UsageError(unknown("pruning method", method, [*METHODS, "structured"]))
+    masks = _made(METHODS[method], method, sparsity, settings).masks(model, losses, seed)
     hold(model, masks)
     return PruningResult(model, masks)
+
+
+def _made(kind: Callable[..., M], method: str, sparsity: float, settings: Mapping[str, Any]) -> M:
+    try:
+        return kind(sparsity, **settings)
+    except TypeError as error:
+        raise UsageError(f"method {method}: {error}") from error
+
+
+def _shrunk(
+    model: nn.Module, method: StructuredPruning, forward: Forward, losses: Losses | None, seed: int
+) -> PruningResult:
+    before, training = sum(parameter.numel() for parameter in model.parameters()), model.training
+    method.shrink(model, forward, losses=losses, seed=seed)
+    left = sum(parameter.numel() for parameter in model.train(training).parameters())
+    return PruningResult(model, parameters_removed=1 - left / before)
+
+
+def _each(loss: Callable[[nn.Module], Tensor | Iterable[Tensor]]) -> Losses:
+    def losses(model: nn.Module) -> Iterable[Tensor]:
+        result = loss(model)
+        return [result] if isinstance(result, Tensor) else result
+
+    return losses

@@ -1,117 +1,144 @@
-"""Magnitude pruning, with one threshold for the model or one for each layer."""
+"""Unstructured pruning: single weights go, by a score, under one threshold or by a budget for each layer."""
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from gnncompress.errors import PruningError, UsageError
+from gnncompress.errors import UsageError
 from gnncompress.measurements import Compressed, Measurement
-from gnncompress.pruning.masks import (
-    collapsed_layers,
-    effective_weights,
-    hold,
-    make_permanent,
-    sparsity_measurements,
-)
-from gnncompress.pruning.selection import keep_mask
-
-Finetune = Callable[[nn.Module], list[Measurement]]
+from gnncompress.pruning.allocation import counted, erk, given, layer_adaptive, ranked, uniform
+from gnncompress.pruning.importance import Importance, Losses, weight_scores
+from gnncompress.pruning.masks import collapsed_layers, hold, make_permanent, sparsity_measurements
+from gnncompress.tasks.trainer import Trainer
 
 
 @dataclass(frozen=True)
 class MagnitudePruning(ABC):
     """What both methods share: ``sparsity`` is the fraction of zeros among prunable weights, in [0, 1).
 
+    ``importance`` scores the weights, ``min_keep`` is the fraction of its weights that every layer keeps at least.
+    With ``steps`` n > 1 the model is pruned and fine-tuned n times, at sparsities s (1 - (1 - t/n)^3), t = 1..n; the
+    epochs of fine-tuning are shared out evenly.
+
     Raises:
-        UsageError: if the sparsity is outside [0, 1).
+        UsageError: if the sparsity or ``min_keep`` is outside [0, 1), or there is no step.
+
+    Source: Zhu and Gupta, To Prune or Not to Prune, 2017, equation 1 (the cubic schedule).
     """
 
     sparsity: float
+    importance: Importance = "magnitude"
+    min_keep: float = 0.0
+    steps: int = 1
 
     def __post_init__(self) -> None:
-        if not 0 <= self.sparsity < 1:
-            raise UsageError(f"sparsity {self.sparsity}: must be at least 0 and below 1")
+        for name, value in (("sparsity", self.sparsity), ("min-keep", self.min_keep)):
+            if not 0 <= value < 1:
+                raise UsageError(f"{name} {value}: must be at least 0 and below 1")
+        if self.steps < 1:
+            raise UsageError(f"steps {self.steps}: must be at least 1")
 
-    def masks(self, model: nn.Module) -> dict[str, Tensor]:
-        """Return one mask a prunable layer, True where the weight stays."""
-        magnitudes = {layer: _magnitude(layer, weight) for layer, weight in effective_weights(model).items()}
-        if not magnitudes:
-            raise PruningError(
-                f"{type(model).__name__} has nothing to prune: no floating weight of two or more dimensions "
-                "outside a normalization layer"
-            )
-        return self.choose(magnitudes)
-
-    @abstractmethod
-    def choose(self, magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Turn magnitudes by layer into masks by layer."""
-
-    def apply(self, model: nn.Module, finetune: Finetune | None = None) -> Compressed:
-        """Prune ``model`` in place, fine-tune it under its masks if asked, and make the masks permanent.
+    def masks(self, model: nn.Module, losses: Losses | None = None, seed: int = 0) -> dict[str, Tensor]:
+        """Return one mask a prunable layer, True where the weight stays.
 
         Raises:
-            PruningError: if nothing in the model can be pruned or a weight is NaN.
+            PruningError: if nothing can be pruned, a weight is NaN, or ``min_keep`` excludes the sparsity.
         """
-        started = time.perf_counter()
-        hold(model, self.masks(model))
-        measurements = [Measurement("compress", "duration", time.perf_counter() - started, "s")]
-        if finetune:
-            measurements += finetune(model)
+        return self.choose(weight_scores(model, self.importance, losses, seed))
+
+    @abstractmethod
+    def choose(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Turn scores by layer into masks by layer."""
+
+    def apply(self, model: nn.Module, trainer: Trainer) -> Compressed:
+        """Prune ``model`` in place, fine-tune it under its masks if that is wanted, and make the masks permanent.
+
+        Raises:
+            PruningError: as ``masks`` does.
+        """
+        measurements: list[Measurement] = []
+        spent = 0.0
+        for level in self.levels():
+            started = time.perf_counter()
+            hold(model, level.masks(model, trainer.losses, trainer.seed))
+            spent += time.perf_counter() - started
+            measurements += trainer.finetune(model, 1 / self.steps)
         make_permanent(model)
         collapsed = collapsed_layers(model)
-        warnings = [f"every weight of {', '.join(collapsed)} is zero (layer collapse)"] if collapsed else []
+        warnings = []
+        if collapsed:
+            warnings.append(
+                f"every weight of {', '.join(collapsed)} is zero (layer collapse); --min-keep 0.01 would prevent it"
+            )
+        measurements = [Measurement("compress", "duration", spent, "s"), *in_total(measurements)]
         return Compressed(model, [*measurements, *sparsity_measurements(model)], warnings)
+
+    def levels(self) -> list[MagnitudePruning]:
+        """Return the pruning of each step."""
+        return [self.scaled(1 - (1 - step / self.steps) ** 3) for step in range(1, self.steps + 1)]
+
+    def scaled(self, factor: float) -> MagnitudePruning:
+        """Return the same with ``factor`` times the sparsity."""
+        return replace(self, sparsity=self.sparsity * factor)
 
 
 class GlobalPruning(MagnitudePruning):
-    """Remove the weights of smallest |w| in the whole model, under one threshold.
+    """Remove the weights of smallest score in the whole model, under one threshold.
 
     Of n prunable weights exactly round(sparsity * n) are set to +0.0; ties go in the order in which the weights
-    stand in the model. Layers may end with very different sparsities, even empty.
+    stand in the model. Layers may end with very different sparsities, even empty unless ``min_keep`` forbids it.
 
     Source: arXiv 2510.22058, section 2.4 (global unstructured pruning); Han et al., NeurIPS 2015.
     """
 
-    def choose(self, magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def choose(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the masks of one threshold over all layers."""
-        sizes = [magnitude.numel() for magnitude in magnitudes.values()]
-        device = next(iter(magnitudes.values())).device
-        scores = torch.cat([magnitude.flatten().to(device) for magnitude in magnitudes.values()])
-        keep = keep_mask(scores, round(self.sparsity * scores.numel()))
-        return {
-            layer: part.view_as(magnitude).to(magnitude.device)
-            for (layer, magnitude), part in zip(magnitudes.items(), keep.split(sizes), strict=True)
-        }
+        return ranked(scores, self.sparsity, self.min_keep)
 
 
+@dataclass(frozen=True)
 class FineGrainedPruning(MagnitudePruning):
-    """Remove the weights of smallest |w| within each layer, every layer to the same sparsity.
+    """Remove the weights of smallest score within each layer, as many as the ``allocation`` says.
 
-    Of a layer's n weights exactly round(sparsity * n) are set to +0.0; ties go in the order in which they stand.
+    uniform: of a layer's n weights exactly round(sparsity * n); erk: Erdos-Renyi-Kernel budgets; lamp-score: as the
+    layer-adaptive score ranks them; given: the sparsities in ``layers``. Ties go in the order in which they stand.
 
-    Source: arXiv 2510.22058, section 2.4 (fine-grained, layer-wise magnitude pruning).
+    Source: arXiv 2510.22058, section 2.4 (fine-grained, layer-wise magnitude pruning); ``allocation`` for the others.
     """
 
-    def choose(self, magnitudes: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    allocation: Literal["uniform", "erk", "lamp-score", "given"] = "uniform"
+    layers: Mapping[str, float] = field(default_factory=dict)
+
+    def scaled(self, factor: float) -> FineGrainedPruning:
+        """Return the same with ``factor`` times the sparsity, that of each layer, too."""
+        layers = {layer: factor * sparsity for layer, sparsity in self.layers.items()}
+        return replace(self, sparsity=self.sparsity * factor, layers=layers)
+
+    def choose(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the masks of one threshold a layer."""
-        return {
-            layer: keep_mask(magnitude.flatten(), round(self.sparsity * magnitude.numel())).view_as(magnitude)
-            for layer, magnitude in magnitudes.items()
-        }
+        if self.allocation == "lamp-score":
+            return ranked(layer_adaptive(scores), self.sparsity, self.min_keep)
+        sizes = {layer: score.numel() for layer, score in scores.items()}
+        if self.allocation == "given":
+            return counted(scores, given(sizes, self.layers, self.sparsity, self.min_keep))
+        if self.allocation == "erk":
+            shapes = {layer: score.shape for layer, score in scores.items()}
+            return counted(scores, erk(shapes, self.sparsity, self.min_keep))
+        return counted(scores, uniform(sizes, self.sparsity, self.min_keep))
 
 
-def _magnitude(layer: str, weight: Tensor) -> Tensor:
-    """Return |weight| in float32, or float64 for a float64 weight: the conversion from half floats is exact."""
-    magnitude = weight.detach().abs()
-    if magnitude.dtype != torch.float64:
-        magnitude = magnitude.float()
-    if math.isnan(magnitude.sum().item()):
-        raise PruningError(f"layer {layer}: some weights are NaN; prune a model that was trained soundly")
-    return magnitude
+def in_total(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Add up the durations and epochs of several trainings of one phase; of other figures the last one counts."""
+    total: dict[tuple[str, str], Measurement] = {}
+    for new in measurements:
+        old = total.get((new.phase, new.metric))
+        if old is not None and new.metric in ("duration", "epochs"):
+            new = replace(new, value=(old.value or 0) + (new.value or 0))
+        total[new.phase, new.metric] = new
+    return list(total.values())

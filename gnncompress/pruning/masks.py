@@ -18,7 +18,7 @@ from torch_geometric.nn import norm as pyg_norm
 from gnncompress.errors import PruningError
 from gnncompress.measurements import Measurement
 
-_NORMALIZATIONS: tuple[type, ...] = (
+NORMALIZATIONS: tuple[type, ...] = (
     nn.modules.batchnorm._NormBase,
     nn.LayerNorm,
     nn.GroupNorm,
@@ -58,7 +58,7 @@ def prunable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     found: dict[str, nn.Parameter] = {}
     seen: set[int] = set()
     for path, module in model.named_modules():
-        if isinstance(module, (*_NORMALIZATIONS, parametrize.ParametrizationList)):
+        if isinstance(module, (*NORMALIZATIONS, parametrize.ParametrizationList)):
             continue
         for name, parameter in _own_parameters(module).items():
             full = f"{path}.{name}" if path else name

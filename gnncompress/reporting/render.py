@@ -120,8 +120,12 @@ def _energy(row: pd.Series) -> str:
 
 
 def _note(row: pd.Series) -> str:
-    collapsed = row["collapsed_layers"]
-    return f"{collapsed:g} collapsed" if collapsed > 0 else ""
+    notes = {
+        f"{row['collapsed_layers']:g} collapsed": row["collapsed_layers"] > 0,
+        f"predicts one class ({row['constant_runs']} of {row['seeds']})": row["constant_runs"] > 0,
+        f"diverged ({row['diverged_runs']} of {row['seeds']})": row["diverged_runs"] > 0,
+    }
+    return "; ".join(note for note, holds in notes.items() if holds)
 
 
 def _known(value: float, form: str, unit: str = "") -> str:

@@ -24,7 +24,7 @@ _FIGURES = {
     "memory_bytes": ("inference", "memory_peak"),
 }
 _BASE = "none"
-_OF_METHOD = ("method", "scheme", "sparsity", "finetune")
+_OF_METHOD = ("method", "scheme", "settings", "sparsity", "finetune")
 
 
 def summarize(rows: pd.DataFrame) -> pd.DataFrame:
@@ -33,7 +33,8 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     Quality is the mean over seeds, with its sample standard deviation (divisor n - 1, empty for one seed), beside
     the mean of the majority baseline; every other figure is a mean. Energy is averaged within one source only: a
     group with several sources has a row for each. Runs whose specs differ in more than the seed are never averaged:
-    the column ``setting`` then says what differs.
+    the column ``setting`` then says what differs. ``constant_runs`` and ``diverged_runs`` count the seeds whose model
+    predicts one class only, and whose training diverged.
     """
     whole = rows[rows["layer"] == ""]
     groups = whole.groupby([*LABELS, "setting"], sort=True, dropna=False)
@@ -57,6 +58,8 @@ def _lines(labels: tuple[Any, ...], group: pd.DataFrame) -> list[dict[str, Any]]
         "majority_mean": _values(group, "evaluate", f"majority_{metric}").mean(),
     }
     line |= {column: _values(group, *where).mean() for column, where in _FIGURES.items()}
+    line["constant_runs"] = int((_values(group, "evaluate", "predicted_classes") == 1).sum())
+    line["diverged_runs"] = int((group[group["metric"] == "diverged"].groupby("run_id")["value"].max() > 0).sum())
     energy = group[(group["phase"] == "inference") & (group["metric"] == "energy")]
     return [
         line | {"energy_j": part["value"].mean(), "energy_source": source} for source, part in energy.groupby("source")

@@ -16,7 +16,7 @@ class Task(ABC):
 
     ``features`` is the width of the input, ``outputs`` what a model returns per item (classes, labels or, for links,
     the width of an embedding), ``items`` how many items one call of ``inference`` processes, ``notes`` what the user
-    must be told of data and split.
+    must be told of data and split. ``free_outputs`` says that a model may return any width, such as an embedding's.
     """
 
     name: ClassVar[str]
@@ -24,6 +24,7 @@ class Task(ABC):
     outputs: int
     items: int
     notes: tuple[str, ...] = ()
+    free_outputs: ClassVar[bool] = False
 
     @abstractmethod
     def batches(self, size: int) -> Iterable[Any]:
@@ -44,6 +45,10 @@ class Task(ABC):
     @abstractmethod
     def inference(self, model: nn.Module) -> Callable[[], object]:
         """Return the call that predicts ``items`` items, with everything but the model's own work done before."""
+
+    @abstractmethod
+    def example(self, model: nn.Module) -> Tensor:
+        """Return the model's output for a little of the data, in one differentiable call."""
 
     @abstractmethod
     def check(self, model: nn.Module) -> None:

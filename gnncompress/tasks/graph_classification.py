@@ -17,11 +17,19 @@ from gnncompress.tasks.base import Task, auxiliary_loss
 from gnncompress.tasks.batching import GraphBlock, portions
 from gnncompress.tasks.calling import call, insist_on_parameters, probe
 from gnncompress.tasks.labels import absent_classes
-from gnncompress.tasks.metrics import Scores, classification_scores, constant_scores, multilabel_scores, rows
+from gnncompress.tasks.metrics import (
+    Scores,
+    classification_scores,
+    constant_scores,
+    multilabel_scores,
+    predicted_classes,
+    rows,
+)
 from gnncompress.tasks.splits import Split
 
 # Graphs a call outside training: large enough to be quick, small enough for any machine's memory.
 EVALUATION_BATCH = 512
+EXAMPLE = 16
 
 
 class _GraphTask(Task):
@@ -50,6 +58,10 @@ class _GraphTask(Task):
     def inference(self, model: nn.Module) -> Callable[[], object]:
         """Return the call that computes the logits of the test graphs, from batches that are made before."""
         return lambda: [call(model, batch) for batch in self._fixed["test"]]
+
+    def example(self, model: nn.Module) -> Tensor:
+        """Return the logits of the first training graphs."""
+        return call(model, self._block.batch(self._train[:EXAMPLE]))
 
     @torch.no_grad()
     def check(self, model: nn.Module) -> None:
@@ -114,6 +126,7 @@ class GraphClassification(_GraphTask):
         majority = int(self.labels[self._train].mode().values)
         return [
             Measurement("evaluate", "loss", float(self.criterion(logits, target)), "nats"),
+            predicted_classes(logits.argmax(1).cpu().numpy()),
             *rows(classification_scores(truth, logits.double().softmax(1).cpu().numpy())),
             *rows(constant_scores(truth, majority, self.outputs), "majority_"),
         ]
@@ -164,6 +177,7 @@ class MultilabelGraphClassification(_GraphTask):
         loss = float(self.criterion(logits, target)) if known else None
         return [
             Measurement("evaluate", "loss", loss, "nats", "measured" if known else "unavailable"),
+            predicted_classes((logits > 0).cpu().numpy()),
             *rows(self._scores(logits, target)),
             *rows(multilabel_scores(target.cpu().numpy(), majority.cpu().numpy()), "majority_"),
         ]

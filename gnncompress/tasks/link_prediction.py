@@ -18,9 +18,10 @@ from gnncompress.measurements import LINKS, Measurement
 from gnncompress.tasks.base import Task, auxiliary_loss
 from gnncompress.tasks.calling import call, insist_on_parameters, probe, wants
 from gnncompress.tasks.links import LinkSplit, sample_non_edges
-from gnncompress.tasks.metrics import best_threshold, link_scores, rows
+from gnncompress.tasks.metrics import best_threshold, link_scores, predicted_classes, rows
 
 EMBEDDING = 64
+EXAMPLE = 32
 
 
 class LinkPrediction(Task):
@@ -35,6 +36,7 @@ class LinkPrediction(Task):
     """
 
     name: ClassVar[str] = LINKS
+    free_outputs: ClassVar[bool] = True
 
     def __init__(self, data: Data, split: LinkSplit, device: str = "cpu") -> None:
         self.features = int(data.num_features)
@@ -87,6 +89,7 @@ class LinkPrediction(Task):
         return [
             Measurement("evaluate", "loss", float(self._cross_entropy(logits, truth)), "nats"),
             Measurement("evaluate", "threshold", threshold, "logit"),
+            predicted_classes(values >= threshold),
             *rows(link_scores(truth, values, threshold)),
             *rows(link_scores(truth, np.zeros_like(values), 0.0), "majority_"),
         ]
@@ -101,6 +104,10 @@ class LinkPrediction(Task):
         pairs, _ = self._test
         data = self._given(model, pairs)
         return lambda: self._scored(model, data, pairs)
+
+    def example(self, model: nn.Module) -> Tensor:
+        """Return the logits of the first training edges."""
+        return self._logits(model, self.train_edges[:, :EXAMPLE])
 
     @torch.no_grad()
     def check(self, model: nn.Module) -> None:

@@ -87,6 +87,14 @@ def rows(scores: Scores, prefix: str = "") -> list[Measurement]:
     ]
 
 
+def predicted_classes(predicted: NDArray) -> Measurement:
+    """Count the different answers given: 1 is a constant predictor, however good its accuracy looks.
+
+    Shapes: predicted [n], or [n, T] where an answer is a row.
+    """
+    return Measurement("evaluate", "predicted_classes", len(np.unique(predicted, axis=0)), "classes", "computed")
+
+
 def _roc_auc(truth: NDArray, probabilities: NDArray) -> float | None:
     classes = probabilities.shape[1]
     if not np.isfinite(probabilities).all():

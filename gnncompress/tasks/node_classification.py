@@ -15,7 +15,7 @@ from gnncompress.measurements import NODES, Measurement
 from gnncompress.tasks.base import Task, auxiliary_loss
 from gnncompress.tasks.calling import call, insist_on_parameters, probe
 from gnncompress.tasks.labels import absent_classes
-from gnncompress.tasks.metrics import classification_scores, constant_scores, rows
+from gnncompress.tasks.metrics import classification_scores, constant_scores, predicted_classes, rows
 from gnncompress.tasks.splits import Split
 
 
@@ -65,6 +65,7 @@ class NodeClassification(Task):
         truth = target.cpu().numpy()
         return [
             Measurement("evaluate", "loss", float(F.cross_entropy(logits, target)), "nats"),
+            predicted_classes(logits.argmax(1).cpu().numpy()),
             *rows(classification_scores(truth, logits.double().softmax(1).cpu().numpy())),
             *rows(constant_scores(truth, majority, self.outputs), "majority_"),
         ]
@@ -72,6 +73,10 @@ class NodeClassification(Task):
     def inference(self, model: nn.Module) -> Callable[[], object]:
         """Return the call that computes the logits of all nodes."""
         return lambda: call(model, self.data)
+
+    def example(self, model: nn.Module) -> Tensor:
+        """Return the logits of all nodes: the graph is one."""
+        return call(model, self.data)
 
     @torch.no_grad()
     def check(self, model: nn.Module) -> None:

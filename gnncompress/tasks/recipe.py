@@ -13,7 +13,8 @@ class Recipe:
     ``weight_decay`` is an L2 term in the gradient for adam, decoupled for adamw. ``batch_size`` counts graphs or
     training edges, 0 for all at once. Gradients are clipped to +-``clip`` where it is above 0. The learning rate is
     multiplied by ``decay`` every ``decay_every`` epochs where that is above 0. ``select`` says what chooses the
-    epoch: the validation score (then the lowest loss), or the validation loss (then the highest score).
+    epoch: the validation score (then the lowest loss), the validation loss (then the highest score), or last, which
+    takes the last one.
     ``preconditioner`` may be kfac.
     """
 
@@ -26,5 +27,5 @@ class Recipe:
     clip: float = 0.0
     decay_every: int = 0
     decay: float = 0.5
-    select: Literal["score", "loss"] = "score"
+    select: Literal["score", "loss", "last"] = "score"
     preconditioner: Literal["", "kfac"] = ""

@@ -48,15 +48,18 @@ def train(
     seed: int,
     phase: Phase,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
+    may_diverge: bool = False,
 ) -> list[Measurement]:
     """Train ``model`` in place and leave it in its best state on the validation set.
 
-    Best is what ``recipe.select`` says: the highest validation score, then the lowest loss (or the other way
-    round), then the earliest epoch. The state before the first step takes part as epoch 0, so fine-tuning never
-    chooses a model that validates worse than the one it was given. The same rule chooses base and compressed models.
+    Best is what ``recipe.select`` says: the highest validation score, then the lowest loss (or the other way round),
+    then the earliest epoch; or the last epoch, whatever it validates like. The state before the first step takes part
+    as epoch 0, so fine-tuning never chooses a model that validates worse than the one it was given. The same rule
+    chooses base and compressed models.
 
     Returns duration (seconds), epochs run, the epoch chosen and CPU seconds an epoch of training steps, as
-    measurements of ``phase``.
+    measurements of ``phase``. With ``may_diverge`` a loss that is not finite ends the training instead of raising, and
+    the measurement ``diverged`` says 1 for that, 0 otherwise.
 
     Raises:
         TrainingError: when a loss is not finite; the message says at which epoch.
@@ -67,24 +70,27 @@ def train(
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
     best, best_epoch, best_state = _rank(task, model, recipe), 0, _snapshot(model)
-    epoch, stepping = 0, 0.0
+    epoch, stepping, diverged = 0, 0.0, False
     with KFAC(model) if recipe.preconditioner == "kfac" else contextlib.nullcontext() as preconditioner:
         for epoch in range(1, recipe.epochs + 1):
             begun = time.process_time()
             loss = _steps(model, task, recipe, optimizer, preconditioner)
             stepping += time.process_time() - begun
-            if not math.isfinite(loss):
+            diverged = not math.isfinite(loss)
+            if diverged and may_diverge:
+                break
+            if diverged:
                 raise TrainingError(
                     f"{phase}: the loss is {loss} at epoch {epoch} (seed {seed}); "
-                    "lower the learning rate or the weight decay"
+                    f"try a lower rate: --set learning_rate={recipe.learning_rate / 10:g}"
                 )
             if recipe.decay_every and epoch % recipe.decay_every == 0:
                 for group in optimizer.param_groups:
                     group["lr"] *= recipe.decay
             rank = _rank(task, model, recipe)
-            if rank > best:
+            if rank > best or recipe.select == "last":
                 best, best_epoch, best_state = rank, epoch, _snapshot(model)
-            score = rank[0] if recipe.select == "score" else rank[1]
+            score = rank[1] if recipe.select == "loss" else rank[0]
             on_epoch(Progress(epoch, recipe.epochs, loss, score))
             if epoch - best_epoch >= recipe.patience:
                 break
@@ -95,6 +101,7 @@ def train(
         Measurement(phase, "epochs", epoch, "epochs"),
         Measurement(phase, "best_epoch", best_epoch, "epochs"),
         Measurement(phase, "epoch_cpu_duration", stepping / max(epoch, 1), "s"),
+        *([Measurement(phase, "diverged", int(diverged), "runs")] if may_diverge else []),
     ]
 
 
@@ -124,7 +131,7 @@ def _rank(task: Trainable, model: nn.Module, recipe: Recipe) -> tuple[float, flo
     score, loss = task.validate(model)
     if math.isnan(loss):
         return -math.inf, -math.inf
-    return (score, -loss) if recipe.select == "score" else (-loss, score)
+    return (-loss, score) if recipe.select == "loss" else (score, -loss)
 
 
 def _snapshot(model: nn.Module) -> dict[str, Tensor]:

@@ -237,9 +237,9 @@ def test_missing_and_cut_data(cli: Cli, data_root: Path, tmp_path: Path, monkeyp
 
 
 def test_failed_run_exits_1_and_keeps_the_others(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from gnncompress.experiments import run as run_module
+    from gnncompress.tasks import trainer as trainer_module
 
-    genuine = run_module.train
+    genuine = trainer_module.train
 
     def diverging(model: torch.nn.Module, task: object, recipe: object, seed: int, *rest: object) -> object:
         if seed == 1:
@@ -247,7 +247,7 @@ def test_failed_run_exits_1_and_keeps_the_others(cli: Cli, tmp_path: Path, monke
                 next(model.parameters()).fill_(float("nan"))
         return genuine(model, task, recipe, seed, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run_module, "train", diverging)
+    monkeypatch.setattr(trainer_module, "train", diverging)
     result = cli("train", "--seeds", 2, "--epochs", 2, "-o", tmp_path, "--json")
     assert result.code == 1
     assert [run["spec"]["seed"] for run in result.json["runs"]] == [0]

@@ -24,6 +24,7 @@ from gnncompress.experiments.resolve import resolve
 from gnncompress.experiments.store import Store
 from gnncompress.experiments.sweep import Observer, Sweep, reason
 from gnncompress.measurements import COLUMNS, PHASES, SOURCES
+from gnncompress.tasks import trainer as trainer_module
 
 TIMED = {
     "duration",
@@ -91,7 +92,7 @@ def test_same_spec_same_rows_and_same_model(runs: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_that_draws_from_other_generators_is_repeated_exactly(tmp_path: Path) -> None:
-    spec = resolve("digits", "supergat", epochs=2)  # PyG samples its non-edges with Python's own generator
+    spec = resolve("digits", "supergat", epochs=2)  # it draws non-edges and drops attention
     for folder in ("one", "two"):
         Sweep(Store(tmp_path / folder), None, Observer()).run([spec])
     one, two = (tmp_path / folder / spec.run_id / "model.safetensors" for folder in ("one", "two"))
@@ -121,7 +122,7 @@ def test_resuming_imports_no_torch(runs: Path) -> None:
 
 def test_failed_run_is_recorded_passed_over_and_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tried = []
-    genuine = run_module.train
+    genuine = trainer_module.train
 
     def diverging(model: object, task: object, recipe: object, seed: int, phase: str, *rest: object) -> object:
         tried.append((seed, phase))
@@ -129,7 +130,7 @@ def test_failed_run_is_recorded_passed_over_and_tried_again(tmp_path: Path, monk
             raise TrainingError("train: the loss is nan at epoch 2 (seed 0); lower the learning rate")
         return genuine(model, task, recipe, seed, phase, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(run_module, "train", diverging)
+    monkeypatch.setattr(trainer_module, "train", diverging)
     specs = [
         resolve("digits", "gcn", "global", level, seed, epochs=2, finetune_epochs=2)
         for seed in (0, 1)
@@ -141,7 +142,7 @@ def test_failed_run_is_recorded_passed_over_and_tried_again(tmp_path: Path, monk
     assert list(outcome.failed) == [spec.run_id for spec in specs[:2]]
     assert tried.count((0, "train")) == 1, "the base model that failed is not trained again in the same sweep"
     assert "loss is nan" in json.loads((store.path(specs[0].base()) / "error.json").read_text())["message"]
-    monkeypatch.setattr(run_module, "train", genuine)
+    monkeypatch.setattr(trainer_module, "train", genuine)
     assert Sweep(store, None, Observer()).run(specs).failed == {}
     assert not (store.path(specs[0].base()) / "error.json").exists()
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -14,7 +15,8 @@ from gnncompress.errors import PruningError, UsageError
 from gnncompress.experiments.methods import METHODS
 from gnncompress.measurements import Measurement
 from gnncompress.pruning.api import METHODS as API_METHODS
-from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning
+from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning, in_total
+from tests.pruning.helpers import still
 
 
 def network(seed: int = 0, sizes: tuple[int, ...] = (7, 5, 3)) -> nn.Sequential:
@@ -31,13 +33,13 @@ def by_hand() -> nn.Sequential:
 
 
 def test_global_by_hand() -> None:
-    model = GlobalPruning(0.5).apply(by_hand()).model
+    model = GlobalPruning(0.5).apply(by_hand(), still()).model
     assert model[0].weight.tolist() == [[0, -2], [3, -4]]
     assert model[1].weight.tolist() == [[0, 0], [5, 0]]
 
 
 def test_fine_grained_by_hand() -> None:
-    model = FineGrainedPruning(0.5).apply(by_hand()).model
+    model = FineGrainedPruning(0.5).apply(by_hand(), still()).model
     assert model[0].weight.tolist() == [[0, 0], [3, -4]]
     assert model[1].weight.tolist() == [[0, 0], [5, pytest.approx(-0.4)]]
 
@@ -95,7 +97,7 @@ def test_apply_fine_tunes_under_the_masks_and_reports() -> None:
                 parameter.fill_(7)
         return [Measurement("finetune", "epochs", 3, "epochs")]
 
-    result = GlobalPruning(0.5).apply(by_hand(), finetune)
+    result = GlobalPruning(0.5).apply(by_hand(), still(finetune))
     assert result.model[1].weight.tolist() == [[0, 0], [7, 0]]
     rows = {(row.phase, row.metric, row.layer): row.value for row in result.measurements}
     assert rows["finetune", "epochs", ""] == 3
@@ -109,8 +111,8 @@ def test_collapsed_layer_is_a_warning_and_a_row() -> None:
     model = by_hand()
     with torch.no_grad():
         model[1].weight.mul_(1e-3)
-    result = GlobalPruning(0.5).apply(model)
-    assert result.warnings == ["every weight of 1.weight is zero (layer collapse)"]
+    result = GlobalPruning(0.5).apply(model, still())
+    assert result.warnings == ["every weight of 1.weight is zero (layer collapse); --min-keep 0.01 would prevent it"]
     assert {row.metric: row.value for row in result.measurements}["collapsed_layers"] == 1
 
 
@@ -138,4 +140,71 @@ def test_bad_input() -> None:
 def test_every_method_has_a_citation_and_is_in_the_library() -> None:
     for entry in METHODS:
         assert entry.citation
-        assert entry.load() is API_METHODS[entry.name]
+        if entry.name in API_METHODS:
+            assert entry.load() is API_METHODS[entry.name]
+
+
+def test_options_have_the_defaults_of_their_methods() -> None:
+    for entry in METHODS:
+        fields = {field.name: field for field in dataclasses.fields(entry.load())} if entry.name != "lottery" else {}
+        for name, option in entry.options.items():
+            if option.default is None:
+                assert fields[name].default is dataclasses.MISSING
+            elif option.default == {}:
+                assert fields[name].default_factory is dict
+            else:
+                assert fields[name].default == option.default
+
+
+def test_steps_follow_the_cubic_schedule_and_share_the_epochs() -> None:
+    seen: list[tuple[float, float]] = []
+    model = network(sizes=(20, 20, 10))
+
+    def finetune(tuned: nn.Module, share: float) -> list[Measurement]:
+        zeros = sum(int((layer.weight == 0).sum()) for layer in tuned)
+        seen.append((zeros / 600, share))
+        return [Measurement("finetune", "epochs", 5, "epochs"), Measurement("finetune", "best_epoch", 2, "epochs")]
+
+    result = GlobalPruning(0.8, steps=4).apply(model, still(finetune))
+    wanted = [0.8 * (1 - (1 - step / 4) ** 3) for step in (1, 2, 3, 4)]
+    assert [sparsity for sparsity, _ in seen] == pytest.approx(wanted, abs=1 / 600)
+    assert [share for _, share in seen] == [0.25] * 4
+    rows = {(row.phase, row.metric, row.layer): row.value for row in result.measurements}
+    assert rows["finetune", "epochs", ""] == 20
+    assert rows["finetune", "best_epoch", ""] == 2
+    assert rows["compress", "sparsity", ""] == pytest.approx(0.8)
+
+
+def test_totals_add_durations_and_epochs_only() -> None:
+    rows = [Measurement("finetune", "duration", 1.5, "s"), Measurement("finetune", "duration", 2.0, "s")]
+    assert in_total(rows) == [Measurement("finetune", "duration", 3.5, "s")]
+
+
+def test_given_budgets_rise_with_the_steps() -> None:
+    model = network(sizes=(20, 20, 10))
+    method = FineGrainedPruning(0.6, steps=2, allocation="given", layers={"0.weight": 0.9})
+    result = method.apply(model, still())
+    assert int((result.model[0].weight == 0).sum()) == 360
+    assert int((result.model[1].weight == 0).sum()) == 0
+
+
+@pytest.mark.parametrize("allocation", ["uniform", "erk", "lamp-score"])
+def test_no_layer_falls_below_the_floor(allocation: str) -> None:
+    model = network(sizes=(30, 20, 2))
+    with torch.no_grad():
+        model[1].weight.mul_(1e-6)
+    masks = FineGrainedPruning(0.8, min_keep=0.15, allocation=allocation).masks(model)  # type: ignore[arg-type]
+    assert all(float(mask.float().mean()) >= 0.15 for mask in masks.values())
+    assert not GlobalPruning(0.8).masks(model)["1.weight"].any()
+    assert int(GlobalPruning(0.8, min_keep=0.15).masks(model)["1.weight"].sum()) == 6
+
+
+def test_bad_settings() -> None:
+    with pytest.raises(UsageError, match=r"min-keep 1\.5: must be at least 0 and below 1"):
+        gnncompress.prune(network(), min_keep=1.5)
+    with pytest.raises(UsageError, match="steps 0: must be at least 1"):
+        GlobalPruning(0.5, steps=0)
+    with pytest.raises(UsageError, match=r"method global: .*unexpected keyword argument 'alocation'"):
+        gnncompress.prune(network(), alocation="erk")
+    with pytest.raises(UsageError, match="needs gradients: give loss="):
+        gnncompress.prune(network(), importance="taylor")

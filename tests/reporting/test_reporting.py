@@ -198,3 +198,41 @@ def test_bad_results_are_named(folder: Path) -> None:
     (folder / "empty").mkdir()
     with pytest.raises(ResultsError, match="empty: no finished runs"):
         read_results(folder / "empty")
+
+
+def test_runs_of_several_splits_are_never_averaged(tmp_path: Path) -> None:
+    for choices in ({}, {"split": "public"}, {"split_seed": 3}):
+        for seed in (0, 1):
+            write(tmp_path, resolve("cora", "gcn", seed=seed, **choices), 0.5 + 0.1 * len(choices))
+    summary = summarize(read_results(tmp_path))
+    assert summary["seeds"].tolist() == [2, 2, 2]
+    assert set(summary["setting"]) == {
+        "split.kind=random, split.seed=each its own",
+        "split.kind=public, split.seed=each its own",
+        "split.kind=random, split.seed=3",
+    }
+
+
+def test_settings_that_the_scheme_shows_are_said_once(tmp_path: Path) -> None:
+    write(tmp_path, resolve("cora", "spline"), 0.9)
+    for rate in (0.1, 1.0):
+        write(tmp_path, resolve("cora", "spline", "l2", rate=rate), 0.5)
+    summary = summarize(read_results(tmp_path))
+    assert summary["scheme"].tolist() == ["", "rate=0.1", "rate=1"]
+    assert set(summary["setting"]) == {""}
+
+
+def test_constant_and_diverged_runs_are_named(tmp_path: Path) -> None:
+    for seed, classes in ((0, 1), (1, 7), (2, 1)):
+        spec = resolve("cora", "spline", "l2", rate=1e6, seed=seed)
+        write(tmp_path, spec, 0.3)
+        more = [
+            Measurement("evaluate", "predicted_classes", classes, "classes", "computed"),
+            Measurement("train", "diverged", int(seed == 2), "runs"),
+        ]
+        with (tmp_path / spec.run_id / "results.csv").open("a") as file:
+            file.write(to_csv(spec, more).split("\n", 1)[1])
+    summary = summarize(read_results(tmp_path))
+    assert summary["constant_runs"].tolist() == [2]
+    assert summary["diverged_runs"].tolist() == [1]
+    assert "predicts one class (2 of 3); diverged (1 of 3)" in render(summary, "markdown")

@@ -241,6 +241,8 @@ def test_test_graphs_without_any_label_have_no_loss() -> None:
             return super().forward(x, batch)[:, :1]
 
     for row in task.evaluate(One()):
+        if row.metric == "predicted_classes":  # needs no label
+            continue
         assert (row.value, row.source) == (None, "unavailable"), row.metric
 
 

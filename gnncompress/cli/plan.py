@@ -1,0 +1,23 @@
+"""``gnncompress prune --dry-run``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gnncompress.cli.console import output
+from gnncompress.cli.tables import print_table
+from gnncompress.experiments.spec import RunSpec
+
+
+def show_plan(spec: RunSpec, data_root: Path | None) -> None:
+    """Print each parameter of the run's model: that it may be pruned, or why it never is."""
+    from gnncompress.experiments.plan import plan
+
+    lines = plan(spec, data_root)
+    print_table(
+        ("parameter", "shape", "weights", "pruned"),
+        ((line.name, " x ".join(map(str, line.shape)) or "1", f"{line.weights:,}", line.verdict) for line in lines),
+        {"pruned"},
+    )
+    prunable, total = sum(line.weights for line in lines if line.prunable), sum(line.weights for line in lines)
+    output.print(f"{prunable:,} of {total:,} parameters may be pruned", highlight=False)

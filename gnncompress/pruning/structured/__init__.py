@@ -1,0 +1,1 @@
+"""Structured pruning: whole channels disappear, and the model gets smaller and faster by itself."""

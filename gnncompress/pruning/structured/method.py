@@ -1,0 +1,203 @@
+"""The method: which channels go so that the parameters asked for are gone, and the proof that nothing else changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gnncompress.errors import PruningError, UsageError
+from gnncompress.measurements import Compressed, Measurement
+from gnncompress.pruning.importance import Losses
+from gnncompress.pruning.masks import sparsity_measurements
+from gnncompress.pruning.structured.channels import OUTPUT, Channels, find_channels
+from gnncompress.pruning.structured.surgery import parameters_left, replace_tensors, shrunk_tensors, zeroed
+from gnncompress.pruning.structured.tracing import Forward
+from gnncompress.tasks.trainer import Trainer
+
+# How far the smaller model's outputs may lie from the masked dense model's, of the largest output or of 1.
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class StructuredPruning:
+    """Take whole channels out of a model, the same fraction of them in every set of layers that share channels.
+
+    ``sparsity`` is the fraction of all the model's parameters that go: channels go one by one, the least important of
+    each set first, until the number of parameters is as near as it gets. Each set keeps one channel at least.
+
+    The importance of a channel is summed over all its slices in all layers: l1 sum |w|, l2 (sum w^2)^(1/2), taylor
+    sum |g w| with g the gradient of the mean training loss, random the control. It ranks within a set only.
+
+    Raises:
+        UsageError: if the sparsity is outside [0, 1).
+
+    Source: Fang et al., DepGraph, CVPR 2023 (groups and group importance); Li et al., ICLR 2017 (l1); Molchanov et
+    al., CVPR 2019 (taylor).
+    """
+
+    sparsity: float
+    importance: Literal["l1", "l2", "taylor", "random"] = "l2"
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sparsity < 1:
+            raise UsageError(f"sparsity {self.sparsity}: must be at least 0 and below 1")
+
+    def apply(self, model: nn.Module, trainer: Trainer) -> Compressed:
+        """Shrink ``model`` in place and fine-tune it if that is wanted.
+
+        Raises:
+            PruningError: as ``shrink`` does.
+        """
+        dense = sum(parameter.numel() for parameter in model.parameters())
+        started = time.perf_counter()
+        channels, removed = self.shrink(
+            model, trainer.task.example, trainer.task.free_outputs, trainer.losses, trainer.seed
+        )
+        spent = Measurement("compress", "duration", time.perf_counter() - started, "s")
+        left = sum(parameter.numel() for parameter in model.parameters())
+        rows = [spent, Measurement("compress", "parameters_removed", 1 - left / dense, "fraction", "computed")]
+        for number, layers in enumerate(channels.layers):
+            gone = removed[channels.group == number]
+            rows += [
+                Measurement("compress", "channels_kept", 1 - gone.mean(), "fraction", "computed", layer)
+                for layer in layers
+            ]
+        rows += trainer.finetune(model)
+        unknown = [f"{layer} ({reason})" for layer, reason in channels.whole.items() if reason != OUTPUT]
+        warnings = [f"kept whole: {', '.join(unknown)}"] if unknown else []
+        return Compressed(model, [*rows, *sparsity_measurements(model)], warnings)
+
+    def shrink(
+        self,
+        model: nn.Module,
+        forward: Forward,
+        free_outputs: bool = False,
+        losses: Losses | None = None,
+        seed: int = 0,
+    ) -> tuple[Channels, np.ndarray]:
+        """Take channels out of ``model`` in place; return its channels before, and which of them went: [units].
+
+        ``forward(model)`` calls the model once, on any data. In it the smaller model must return what the dense one
+        returns with the same channels at zero, or the model is left as it was.
+
+        Raises:
+            PruningError: if nothing can be removed, not as much as asked, or the two models differ.
+            UsageError: if taylor is wanted and there are no losses.
+        """
+        model.eval()
+        channels = find_channels(model, forward, free_outputs)
+        removed = self.choose(model, channels, unit_importance(model, channels, self.importance, losses, seed))
+        with torch.no_grad():
+            with zeroed(model, channels, removed):
+                masked = forward(model)
+            own = dict(model.named_parameters()) | dict(model.named_buffers())
+            before = {name: own[name].detach().clone() for name, _ in channels.owner}
+            try:
+                replace_tensors(model, shrunk_tensors(model, channels, removed))
+                _insist_equal(forward(model), masked, channels)
+            except Exception:
+                replace_tensors(model, before)
+                raise
+        return channels, removed
+
+    def choose(self, model: nn.Module, channels: Channels, importance: np.ndarray) -> np.ndarray:
+        """Return which units go: bool [units].
+
+        Raises:
+            PruningError: if even with one channel left in every set more parameters stay than asked for.
+        """
+        order = _removal_order(channels.group, importance)
+        total = sum(parameter.numel() for parameter in model.parameters())
+        wanted = total - self.sparsity * total
+
+        def left(count: int) -> int:
+            removed = np.zeros(len(importance), dtype=bool)
+            removed[order[:count]] = True
+            return parameters_left(model, channels, removed)
+
+        counts = [left(count) for count in range(len(order) + 1)]
+        nearest = int(np.abs(np.array(counts) - wanted).argmin())
+        step = max((before - after for before, after in pairwise(counts)), default=0)
+        if counts[-1] > wanted + step:
+            kept = [f"{layer} ({reason})" for layer, reason in channels.whole.items()]
+            raise PruningError(
+                f"sparsity {self.sparsity:g} of the parameters cannot be reached by removing channels: at most "
+                f"{1 - counts[-1] / total:.3f} can go; kept whole: {', '.join(kept) or 'no layer'}"
+            )
+        removed = np.zeros(len(importance), dtype=bool)
+        removed[order[:nearest]] = True
+        return removed
+
+
+def unit_importance(
+    model: nn.Module, channels: Channels, importance: str, losses: Losses | None = None, seed: int = 0
+) -> np.ndarray:
+    """Return the importance of every unit: [units]; see ``StructuredPruning``.
+
+    Raises:
+        UsageError: if taylor is wanted and there are no losses.
+    """
+    units = len(channels.group)
+    if importance == "random":
+        drawn: np.ndarray = np.random.default_rng(seed).random(units)
+        return drawn
+    parameters = dict(model.named_parameters())
+    gradients = _gradients(model, parameters, losses) if importance == "taylor" else {}
+    total = np.zeros(units)
+    for (name, dim), owner in channels.owner.items():
+        if name not in parameters:
+            continue
+        values = parameters[name].detach().double()
+        values = values.square() if importance == "l2" else (values * gradients.get(name, 1)).abs()
+        slices = values.sum([d for d in range(values.dim()) if d != dim]) if values.dim() > 1 else values
+        np.add.at(total, owner[owner >= 0], slices.cpu().numpy()[owner >= 0])
+    return np.sqrt(total) if importance == "l2" else total
+
+
+def _gradients(model: nn.Module, parameters: Mapping[str, nn.Parameter], losses: Losses | None) -> dict[str, Tensor]:
+    if losses is None:
+        raise UsageError("importance taylor needs gradients: give loss=, a function of the model")
+    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    for loss in losses(model):
+        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        for name, gradient in zip(parameters, found, strict=True):
+            if gradient is not None:
+                total[name] += gradient
+    return total
+
+
+def _removal_order(group: np.ndarray, importance: np.ndarray) -> np.ndarray:
+    """Return the units in the order in which they go: always from the set that has lost the smallest part so far.
+
+    The last unit of each set is not among them.
+    """
+    part = np.zeros(len(group))
+    for number in np.unique(group):
+        members = np.flatnonzero(group == number)
+        part[members[np.argsort(importance[members], kind="stable")]] = np.arange(1, len(members) + 1) / len(members)
+    order = np.argsort(part, kind="stable")
+    result: np.ndarray = order[part[order] < 1]
+    return result
+
+
+def _insist_equal(pruned: Tensor, masked: Tensor, channels: Channels) -> None:
+    if pruned.shape == masked.shape:
+        largest = max(1.0, float(masked.abs().max())) if masked.numel() else 1.0
+        difference = float((pruned - masked).abs().max()) if masked.numel() else 0.0
+        if difference <= TOLERANCE * largest:
+            return
+        what = f"differ by {difference:.2g}"
+    else:
+        what = f"have the shapes {list(pruned.shape)} and {list(masked.shape)}"
+    layers = ", ".join(layer for group in channels.layers for layer in group)
+    raise PruningError(
+        f"the outputs of the smaller and of the masked model {what}: the model mixes channels in a way that cannot "
+        f"be followed, between the layers {layers}"
+    )

@@ -1,0 +1,50 @@
+"""What a compression method may ask of the experiment that it is part of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import Tensor, nn
+from torch_geometric import seed_everything
+
+from gnncompress.measurements import Measurement
+from gnncompress.tasks.base import Task
+from gnncompress.tasks.recipe import Recipe
+from gnncompress.tasks.training import Progress, train
+
+
+@dataclass(frozen=True)
+class Trainer:
+    """A task with the recipes of its training and, if wanted, of fine-tuning, all drawn from one seed.
+
+    With ``may_diverge`` a training that diverges says so in its measurements instead of raising.
+    """
+
+    task: Task
+    recipe: Recipe
+    finetune_recipe: Recipe | None
+    seed: int
+    on_epoch: Callable[[Progress], None] = lambda progress: None
+    may_diverge: bool = False
+
+    def train(self, model: nn.Module, **changes: Any) -> list[Measurement]:
+        """Train ``model`` from where it is by the base recipe, with ``changes`` of it."""
+        recipe = replace(self.recipe, **changes)
+        return train(model, self.task, recipe, self.seed, "train", self.on_epoch, self.may_diverge)
+
+    def finetune(self, model: nn.Module, share: float = 1.0) -> list[Measurement]:
+        """Fine-tune ``model`` for a ``share`` of the recipe's epochs, at least one."""
+        if self.finetune_recipe is None:
+            return []
+        epochs = max(round(share * self.finetune_recipe.epochs), 1)
+        recipe = replace(self.finetune_recipe, epochs=epochs)
+        return train(model, self.task, recipe, self.seed, "finetune", self.on_epoch, self.may_diverge)
+
+    def losses(self, model: nn.Module) -> Iterator[Tensor]:
+        """Yield the loss of each training batch, in evaluation mode: nothing is dropped out."""
+        seed_everything(self.seed)
+        model.eval()
+        for batch in self.task.batches(self.recipe.batch_size):
+            yield self.task.loss(model, batch)

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+
+from gnncompress.errors import UsageError
+from gnncompress.experiments.changes import parse_changes
+from gnncompress.experiments.resolve import resolve
+
+
+def test_recipe_and_model_change_and_nothing_else() -> None:
+    plain, changed = resolve("digits"), resolve("digits", changes=parse_changes(["learning_rate=0.1", "hidden=8"]))
+    assert (changed.recipe.learning_rate, changed.arguments["hidden"]) == (0.1, 8)
+    assert changed.arguments == {**plain.arguments, "hidden": 8}
+    assert changed.model_copy(update={"recipe": plain.recipe, "arguments": plain.arguments}) == plain
+
+
+def test_fine_tuning_follows_the_recipe() -> None:
+    spec = resolve("digits", method="global", sparsity=0.5, changes={"epochs": 60, "weight_decay": 0.25})
+    assert spec.finetune is not None
+    assert (spec.finetune.epochs, spec.finetune.weight_decay) == (30, 0.25)
+
+
+def test_the_contrastive_loss_is_an_option() -> None:
+    spec = resolve(workload="cora-link", changes={"contrastive": "0.5"})
+    assert spec.arguments["contrastive"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("pairs", "message"),
+    [
+        (["hidden"], "--set hidden: write name=value, e.g. --set learning_rate=0.01"),
+        (["hidden=8", "hidden=9"], "--set hidden: given twice"),
+        (["hiden=8"], r"--set hiden: unknown setting 'hiden'; did you mean hidden\?"),
+        (["hidden=wide"], "--set hidden=wide: must be a whole number, such as 64"),
+        (["learning_rate=fast"], r"--set learning_rate=fast: must be a number, such as 0\.01"),
+        (["learning_rate=-1"], "--set learning_rate=-1: must be a finite number, at least 0"),
+        (["learning_rate=inf"], "must be a finite number"),
+        (["optimizer=sgd"], "--set optimizer=sgd: use adam, adamw"),
+    ],
+)
+def test_bad_changes(pairs: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        resolve("digits", changes=parse_changes(pairs))
