@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 import gnncompress
-from gnncompress.cli import checkpoint, listing, prune, report, train
+from gnncompress.cli import checkpoint, listing, lottery, prune, report, sensitivity, train
 from gnncompress.cli.console import errors
 from gnncompress.errors import GnncompressError
 
@@ -27,6 +27,8 @@ app = typer.Typer(
 )
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("prune", epilog=prune.EXAMPLES)(prune.prune)
+app.command("sensitivity", epilog=sensitivity.EXAMPLES)(sensitivity.sensitivity)
+app.command("lottery", epilog=lottery.EXAMPLES)(lottery.lottery)
 app.command("report", epilog=report.EXAMPLES)(report.report)
 app.add_typer(checkpoint.app, name="checkpoint")
 app.command("workloads")(listing.workloads)

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gnncompress.cli import options
+from gnncompress.errors import UsageError
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -90,8 +91,11 @@ def prune(
     from gnncompress.cli.running import carry_out
     from gnncompress.experiments.changes import parse_changes
     from gnncompress.experiments.levels import parse_rates, sparsities
+    from gnncompress.experiments.methods import METHODS
     from gnncompress.experiments.resolve import resolve
 
+    if method is not None and METHODS[method].study:
+        raise UsageError(f"--method {method}: use 'gnncompress {method}', which runs all of it")
     specs = [
         resolve(
             workload=workload,

@@ -68,11 +68,8 @@ class ProgressBar(Observer):
             self._bar.print(escape("".join(traceback.format_exception(error))))
 
 
-def carry_out(
-    specs: Sequence[RunSpec], folder: Path, data_root: Path | None, as_json: bool, quiet: bool, debug: bool
-) -> None:
-    """Run ``specs`` into ``folder`` and print a table, or one JSON object; exit 1 if a run failed."""
-    store = Store(folder)
+def run_all(specs: Sequence[RunSpec], folder: Path, data_root: Path | None, quiet: bool, debug: bool) -> Outcome:
+    """Run ``specs`` into ``folder``, with a progress bar on a terminal."""
     bar = Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -84,7 +81,15 @@ def carry_out(
         disable=quiet or not errors.is_terminal,
     )
     with bar:
-        outcome = Sweep(store, data_root, ProgressBar(bar, debug)).run(specs)
+        return Sweep(Store(folder), data_root, ProgressBar(bar, debug)).run(specs)
+
+
+def carry_out(
+    specs: Sequence[RunSpec], folder: Path, data_root: Path | None, as_json: bool, quiet: bool, debug: bool
+) -> None:
+    """Run ``specs`` into ``folder`` and print a table, or one JSON object; exit 1 if a run failed."""
+    outcome = run_all(specs, folder, data_root, quiet, debug)
+    store = Store(folder)
     if as_json:
         typer.echo(json.dumps(_payload(outcome, store)))
     elif outcome.finished:

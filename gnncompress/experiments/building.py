@@ -13,6 +13,7 @@ from gnncompress.errors import DatasetError
 from gnncompress.experiments.methods import METHODS
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.models import build_model, find_model
+from gnncompress.pruning.edges import KEEP, drop_edges
 from gnncompress.pruning.structured.surgery import fit
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.making import make_task
@@ -50,5 +51,7 @@ def load_model(spec: RunSpec, task: Task, state: Mapping[str, Tensor]) -> nn.Mod
     model = new_model(spec, task)
     if spec.method != NO_METHOD and METHODS[spec.method].reshapes:
         fit(model, state)
+    if KEEP in state:
+        drop_edges(model, state[KEEP])
     model.load_state_dict(state)
     return model.eval()

@@ -2,14 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal, cast
 
 from gnncompress.errors import UsageError
 from gnncompress.registry import Entry, Registry, unknown
 
 Setting = str | int | float | dict[str, float]
+RATE = 0.2
+BASE: Literal["base"] = "base"
+Start = Literal["base"] | tuple[float, dict[str, Setting]] | None
+StartsFrom = Callable[[float, Mapping[str, Setting]], Start]
+
+
+def _base(sparsity: float, settings: Mapping[str, Setting]) -> Start:
+    return BASE
+
+
+def _own_training(sparsity: float, settings: Mapping[str, Setting]) -> Start:
+    return (0.0, dict(settings)) if sparsity > 0 else None
+
+
+def _ticket(sparsity: float, settings: Mapping[str, Setting]) -> Start:
+    """A control starts from the ticket of its round, a ticket from that of the round before."""
+    number, rate = int(cast(int, settings.get("round", 0))), float(cast(float, settings.get("rate", RATE)))
+    if settings.get("arm", "ticket") != "ticket":
+        return sparsity, {name: value for name, value in settings.items() if name != "arm"}
+    if number <= 1:
+        return BASE
+    return sparsity_after(number - 1, rate), {**settings, "round": number - 1}
+
+
+def sparsity_after(rounds: int, rate: float) -> float:
+    """Return the sparsity after so many rounds that each remove ``rate`` of what remains: 1 - (1 - rate)^rounds."""
+    return round(1 - (1 - rate) ** rounds, 10)
 
 
 @dataclass(frozen=True)
@@ -22,11 +49,23 @@ class Option:
 
 @dataclass(frozen=True)
 class MethodEntry(Entry):
-    """A method: its options; whether it trains its own model; whether it changes the shapes of a model's tensors."""
+    """A method: its options, and how it sits among runs.
+
+    ``starts_from`` says for a sparsity and settings which run's model the method is given: BASE, the plainly trained
+    one; the sparsity and settings of another run of the same method; or None, a fresh model. ``reshapes``: it changes
+    the shapes of a model's tensors. ``analysis``: it only looks at the model. ``study``: a command of its own runs it.
+    """
 
     options: Mapping[str, Option] = field(default_factory=dict)
-    trains: bool = False
+    starts_from: StartsFrom = _base
     reshapes: bool = False
+    analysis: bool = False
+    study: bool = False
+
+    @property
+    def trains(self) -> bool:
+        """Whether the method trains a fresh model at sparsity 0."""
+        return self.starts_from(0.0, {}) is None
 
     def settings(self, given: Mapping[str, Any]) -> dict[str, Setting]:
         """Return the options that differ from their defaults; what is None was not given.
@@ -100,7 +139,7 @@ METHODS = Registry(
             target="gnncompress.pruning.l2:L2Regularization",
             citation="arXiv 2510.22058, section 2.4 and table 17",
             options={"rate": Option(None)},
-            trains=True,
+            starts_from=_own_training,
         ),
         MethodEntry(
             name="structured",
@@ -109,6 +148,30 @@ METHODS = Registry(
             citation="Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023",
             options={"importance": Option("l2", ("l1", "l2", "taylor", "random"))},
             reshapes=True,
+        ),
+        MethodEntry(
+            name="lottery",
+            summary="a round of a lottery ticket or of its controls; 'gnncompress lottery' runs them all",
+            target="gnncompress.pruning.lottery:LotteryTicket",
+            citation="Frankle and Carbin, ICLR 2019; with --prune-edges Chen et al., ICML 2021",
+            options={
+                "arm": Option("ticket", ("ticket", "reinit", "random")),
+                "round": Option(None),
+                "rate": Option(RATE),
+                "rewind": Option(0),
+                "edges": Option(0.0),
+            },
+            starts_from=_ticket,
+            study=True,
+        ),
+        MethodEntry(
+            name="sensitivity",
+            summary="each layer pruned alone, the model unchanged; 'gnncompress sensitivity' runs all levels",
+            target="gnncompress.pruning.sensitivity:LayerSensitivity",
+            citation="Li et al., ICLR 2017, section 3.2",
+            options={"importance": _WEIGHTS["importance"]},
+            analysis=True,
+            study=True,
         ),
     ],
 )

@@ -40,8 +40,9 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
     result = _compress(spec, store, task, on_epoch)
     with store.staged(spec) as folder:
         rows = [*result.measurements, *task.evaluate(result.model)]
-        rows += _pack(result.model, folder / MODEL, _original(spec, store) or result.model.state_dict())
-        rows += isolated(measure_inference, spec, folder / MODEL, data_root)
+        if not spec.analysis:
+            rows += _pack(result.model, folder / MODEL, _original(spec, store) or result.model.state_dict())
+            rows += isolated(measure_inference, spec, folder / MODEL, data_root)
         write_json(folder / SPEC, spec.model_dump(mode="json"))
         write_json(folder / ENVIRONMENT, environment(spec.device, spec.threads) | {"notes": list(task.notes)})
         write_text(folder / RESULTS, to_csv(spec, rows))
@@ -50,9 +51,13 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
 
 def _compress(spec: RunSpec, store: Store, task: Task, on_epoch: OnEpoch) -> Compressed:
     """Train the base model, or apply the spec's method to the model that it starts from."""
-    trainer = Trainer(task, spec.recipe, spec.finetune, spec.seed, on_epoch)
+
+    def fresh(seed: int) -> nn.Module:
+        return new_model(spec.model_copy(update={"seed": seed}), task)
+
+    trainer = Trainer(task, spec.recipe, spec.finetune, spec.seed, fresh, on_epoch)
     state = _original(spec, store)
-    model = new_model(spec, task) if state is None else load_model(spec.base(), task, state)
+    model = new_model(spec, task) if state is None else load_model(spec.origin or spec, task, state)
     if spec.method == NO_METHOD:
         rows = trainer.train(model)
         return Compressed(model, [*rows, *sparsity_measurements(model)])

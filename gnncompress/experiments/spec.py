@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gnncompress.experiments.methods import METHODS, Setting
+from gnncompress.experiments.methods import BASE, METHODS, Setting, scheme_of
 from gnncompress.profiling.latency import Window
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import SplitSpec
@@ -64,9 +64,19 @@ class RunSpec(BaseModel):
         """The run whose model this one starts from; None for one that starts from a fresh model."""
         if self.method == NO_METHOD:
             return None
-        if not METHODS[self.method].trains:
+        before = METHODS[self.method].starts_from(self.sparsity, self.settings)
+        if before is None:
+            return None
+        if before == BASE:
             return self.base()
-        return self.model_copy(update={"sparsity": 0.0, "finetune": None}) if self.sparsity > 0 else None
+        sparsity, settings = before
+        update = {"sparsity": sparsity, "settings": settings, "scheme": scheme_of(settings), "finetune": None}
+        return self.model_copy(update=update)
+
+    @property
+    def analysis(self) -> bool:
+        """Whether the run only looks at a model and makes none of its own."""
+        return self.method != NO_METHOD and METHODS[self.method].analysis
 
     @property
     def label(self) -> str:

@@ -91,15 +91,20 @@ def hold(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
 
     Shapes: each mask is bool, shaped as the weight of its name.
     """
+    parametrize_weights(model, {layer: Mask(keep) for layer, keep in masks.items()})
+
+
+def parametrize_weights(model: nn.Module, steps: Mapping[str, nn.Module]) -> None:
+    """Let each named weight be read through its step, wherever in the model it is used."""
     prunable = prunable_parameters(model)
     owners: dict[int, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
         if not isinstance(module, parametrize.ParametrizationList):
             for name, parameter in _own_parameters(module).items():
                 owners.setdefault(id(parameter), []).append((module, name))
-    for layer, keep in masks.items():
+    for layer, step in steps.items():
         for module, name in owners[id(prunable[layer])]:
-            parametrize.register_parametrization(module, name, Mask(keep), unsafe=True)
+            parametrize.register_parametrization(module, name, step, unsafe=True)
 
 
 def make_permanent(model: nn.Module) -> nn.Module:

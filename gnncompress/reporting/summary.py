@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,9 +42,14 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     table = pd.DataFrame([line for labels, group in groups for line in _lines(labels, group)])
     table["setting"] = _differences(table)
     # Base models first, then method by method, levels ascending.
-    order = table.assign(base=table["method"] != _BASE)
+    order = table.assign(base=table["method"] != _BASE, scheme=table["scheme"].map(_by_number))
     keys = ["dataset", "task", "model", "base", "method", "scheme", "finetuned", "sparsity", "setting"]
     return table.loc[order.sort_values(keys, kind="stable").index].reset_index(drop=True)
+
+
+def _by_number(scheme: str) -> str:
+    """Return a scheme in a form in which rate=1e-05 comes before rate=0.1."""
+    return re.sub(r"=(\S+)", lambda found: f"={float(found[1]):026.12f}", scheme)
 
 
 def _lines(labels: tuple[Any, ...], group: pd.DataFrame) -> list[dict[str, Any]]:

@@ -19,13 +19,15 @@ from gnncompress.tasks.training import Progress, train
 class Trainer:
     """A task with the recipes of its training and, if wanted, of fine-tuning, all drawn from one seed.
 
-    With ``may_diverge`` a training that diverges says so in its measurements instead of raising.
+    ``fresh(seed)`` builds the model anew, initialized from that seed. With ``may_diverge`` a training that diverges
+    says so in its measurements instead of raising.
     """
 
     task: Task
     recipe: Recipe
     finetune_recipe: Recipe | None
     seed: int
+    fresh: Callable[[int], nn.Module]
     on_epoch: Callable[[Progress], None] = lambda progress: None
     may_diverge: bool = False
 

@@ -111,7 +111,7 @@ def test_report_formats(cli: Cli, runs: Path, tmp_path: Path) -> None:
 
 
 def test_listings(cli: Cli) -> None:
-    assert "10,556" in cli("datasets").out
+    assert "1,433" in cli("datasets").out
     workloads = cli("workloads").out
     for count in ("69,143", "45,888", "75,458", "34,562", "43,271", "43,655"):
         assert count in workloads

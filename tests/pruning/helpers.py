@@ -29,6 +29,6 @@ class Still(Trainer):
 
 def still(tuning: Callable[..., list[Measurement]] | None = None, task: Any = None) -> Trainer:
     """Return a trainer whose fine-tuning is ``tuning(model)`` or ``tuning(model, share)``."""
-    trainer = Still(cast(Task, task), RECIPE, None, seed=0)
+    trainer = Still(cast(Task, task), RECIPE, None, seed=0, fresh=lambda seed: nn.Identity())
     object.__setattr__(trainer, "tuning", tuning)
     return trainer

@@ -35,7 +35,7 @@ class Toy:
 
 def trainer(task: Toy, optimizer: str = "adam") -> Trainer:
     recipe = Recipe(60, 0.05, 0.3, 60, optimizer=optimizer, select="last")  # type: ignore[arg-type]
-    return Trainer(task, recipe, recipe, seed=0)  # type: ignore[arg-type]
+    return Trainer(task, recipe, recipe, seed=0, fresh=lambda seed: model())  # type: ignore[arg-type]
 
 
 def model() -> nn.Linear:

@@ -215,10 +215,10 @@ def test_runs_of_several_splits_are_never_averaged(tmp_path: Path) -> None:
 
 def test_settings_that_the_scheme_shows_are_said_once(tmp_path: Path) -> None:
     write(tmp_path, resolve("cora", "spline"), 0.9)
-    for rate in (0.1, 1.0):
+    for rate in (100.0, 0.1, 1e-5):
         write(tmp_path, resolve("cora", "spline", "l2", rate=rate), 0.5)
     summary = summarize(read_results(tmp_path))
-    assert summary["scheme"].tolist() == ["", "rate=0.1", "rate=1"]
+    assert summary["scheme"].tolist() == ["", "rate=1e-05", "rate=0.1", "rate=100"]
     assert set(summary["setting"]) == {""}
 
 

@@ -1,0 +1,85 @@
+"""Lottery tickets judged: a paired test at every sparsity, and a plain verdict."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from gnncompress.errors import ResultsError
+from gnncompress.measurements import PRIMARY_METRIC
+
+ALPHA = 0.05
+MARGIN = 0.01
+_ARMS = ("dense", "ticket", "reinit", "random")
+
+
+def verdicts(rows: pd.DataFrame, margin: float = MARGIN, alpha: float = ALPHA) -> pd.DataFrame:
+    """Return one row a round: each arm's quality over seeds, the p-value and the verdict on the ticket.
+
+    A ticket wins (yes) if it is no more than ``margin`` below the dense model, and above both the re-initialized ticket
+    and the random mask: three one-sided paired t-tests over seeds, whose largest p-value must be below ``alpha``. That
+    is an intersection-union test, so it needs no correction for its three parts; rounds are judged one by one. It loses
+    (no) if the opposite is shown at the same level: it is more than ``margin`` below the dense model, or a control is
+    not more than ``margin`` below it. Otherwise, and with fewer than two seeds, it is undecided.
+
+    Raises:
+        ResultsError: if there are no lottery runs, or runs of several data sets or models.
+
+    Source: Frankle and Carbin, ICLR 2019 (what a winning ticket is); Berger, Technometrics 1982 (intersection-union).
+    """
+    if len(rows[["dataset", "task", "model"]].drop_duplicates()) > 1:
+        raise ResultsError("runs of several data sets or models; judge them one at a time")
+    quality = _quality(rows)
+    rounds = sorted(quality.loc[quality["arm"] != "dense", "round"].unique())
+    if not rounds:
+        raise ResultsError("no lottery runs; run 'gnncompress lottery' first")
+    dense = quality[quality["arm"] == "dense"].set_index("seed")["value"]
+    parts = [(number, quality[quality["round"] == number]) for number in rounds]
+    return pd.DataFrame([_judged(number, part, dense, margin, alpha) for number, part in parts])
+
+
+def _quality(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the primary metric of every run with its arm and round; the dense models are round 0."""
+    metric = PRIMARY_METRIC[rows["task"].iloc[0]]
+    wanted = rows[(rows["phase"] == "evaluate") & (rows["metric"] == metric) & (rows["layer"] == "")]
+    settings = wanted["setting"].map(lambda text: json.loads(text).get("settings", {}) if text else {})
+    lottery = wanted["method"] == "lottery"
+    table = wanted.assign(
+        arm=np.where(lottery, settings.map(lambda found: found.get("arm", "ticket")), "dense"),
+        round=np.where(lottery, settings.map(lambda found: found.get("round", 0)), 0).astype(int),
+    )
+    return table[lottery | (wanted["method"] == "none")]
+
+
+def _judged(number: int, part: pd.DataFrame, dense: pd.Series, margin: float, alpha: float) -> dict[str, object]:
+    arms = {arm: group.set_index("seed")["value"] for arm, group in part.groupby("arm")} | {"dense": dense}
+    missing = [arm for arm in _ARMS if arm not in arms]
+    if missing:
+        raise ResultsError(f"round {number}: no finished runs of {', '.join(missing)}; run 'gnncompress lottery' again")
+    paired = pd.DataFrame(arms).dropna()
+    ticket = paired["ticket"]
+    gains = {arm: (ticket - paired[arm]).to_numpy() for arm in ("dense", "reinit", "random")}
+    p = max(_p_above(gains["dense"], -margin), _p_above(gains["reinit"], 0.0), _p_above(gains["random"], 0.0))
+    against = {
+        "below the dense model": _p_above(-gains["dense"], margin),
+        "reinit does as well": _p_above(-gains["reinit"], -margin),
+        "random does as well": _p_above(-gains["random"], -margin),
+    }
+    shown = [reason for reason, value in against.items() if value < alpha]
+    line: dict[str, object] = {"round": number, "sparsity": part["sparsity"].iloc[0], "seeds": len(paired)}
+    for arm in _ARMS:
+        line |= {f"{arm}_mean": paired[arm].mean(), f"{arm}_std": paired[arm].std(ddof=1)}
+    verdict = "yes" if p < alpha else "no" if shown else "undecided"
+    return line | {"p": p, "verdict": verdict, "because": "; ".join(shown) if verdict == "no" else ""}
+
+
+def _p_above(values: np.ndarray, bound: float) -> float:
+    """Return the p-value of the one-sided t-test that the mean of ``values`` is above ``bound``; 1 for under two."""
+    if len(values) < 2:
+        return 1.0
+    if np.ptp(values) < 1e-12:  # no spread, no t: the sign decides
+        return 0.0 if values[0] > bound + 1e-12 else 1.0
+    return float(stats.ttest_1samp(values, bound, alternative="greater").pvalue)

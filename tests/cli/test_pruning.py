@@ -1,0 +1,181 @@
+"""The ways to prune by the command line, on embedded and on real data."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from gnncompress.checkpoints import load_checkpoint
+from tests.conftest import Result, one_line
+
+Cli = Callable[..., Result]
+QUICK = ["--epochs", 30, "--finetune-epochs", 5]
+
+
+def only(result: Result) -> dict[str, dict[str, float]]:
+    assert result.code == 0, result.err
+    (run,) = result.json["runs"]
+    return run
+
+
+@pytest.mark.parametrize("importance", ["l1", "taylor", "random"])
+def test_structured_pruning_makes_a_smaller_model(cli: Cli, runs: Path, importance: str) -> None:
+    options = ["--method", "structured", "--importance", importance, "-s", 0.5, *QUICK, "-o", runs, "--json"]
+    run = only(cli("prune", *options))
+    metrics = run["metrics"]
+    assert metrics["compress.parameters_removed"] == pytest.approx(0.5, abs=0.01)
+    assert metrics["compress.parameters"] == round((1 - metrics["compress.parameters_removed"]) * 4810)
+    assert metrics["checkpoint.dense_size"] == 4 * 4810
+    assert metrics["checkpoint.size_ratio"] > 1.9
+    state = load_checkpoint(runs / str(run["run_id"]) / "model.safetensors")
+    assert state["convs.0.lin.weight"].shape[0] == state["convs.1.lin.weight"].shape[1] < 64
+    assert metrics["evaluate.accuracy"] > metrics["evaluate.majority_accuracy"] + 0.3
+
+
+@pytest.mark.parametrize("workload", ["cora-node", "cora-link", "bbbp", "proteins", "gin-proteins"])
+def test_structured_pruning_of_the_papers_models(cli: Cli, workload: str, data_root: Path, tmp_path: Path) -> None:
+    options = ["--epochs", 2, "--finetune-epochs", 1, "-o", tmp_path, "--data-root", data_root, "--json"]
+    run = only(cli("prune", "-w", workload, "--method", "structured", "-s", 0.5, *options))
+    assert run["metrics"]["compress.parameters_removed"] == pytest.approx(0.5, abs=0.02)
+
+
+def test_structured_pruning_of_a_users_model(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "from torch_geometric.nn import GraphSAGE\n"
+        "def build(features, classes):\n"
+        "    return GraphSAGE(features, 32, 3, classes, norm='batch_norm', jk='cat')\n"
+    )
+    run = only(cli("prune", "-m", "mine.py:build", "--method", "structured", "-s", 0.6, *QUICK, "--json"))
+    assert run["metrics"]["compress.parameters_removed"] == pytest.approx(0.6, abs=0.02)
+
+
+def test_l2_alone_and_followed_by_pruning(cli: Cli, runs: Path) -> None:
+    result = cli("prune", "--method", "l2", "--rate", "0,1e6", "-s", "0,0.5", *QUICK, "-o", runs, "--json")
+    assert result.code == 0, result.err
+    found = {(run["spec"]["settings"]["rate"], run["spec"]["sparsity"]): run["metrics"] for run in result.json["runs"]}
+    assert set(found) == {(0, 0), (0, 0.5), (1e6, 0), (1e6, 0.5)}
+    for (_, sparsity), metrics in found.items():
+        assert metrics["compress.parameters"] == 4810
+        assert metrics["compress.sparsity"] == pytest.approx(sparsity, abs=1e-3)
+    assert found[0, 0]["train.diverged"] == 0
+    assert found[0, 0]["evaluate.accuracy"] > found[1e6, 0]["evaluate.accuracy"] + 0.3
+
+
+def test_allocations_on_real_data(cli: Cli, data_root: Path, tmp_path: Path) -> None:
+    sparsities = {}
+    for allocation in ("global", "uniform", "erk", "lamp-score"):
+        options = ["-o", tmp_path, "--data-root", data_root, "--epochs", 10, "--no-finetune", "--json"]
+        run = only(cli("prune", "-w", "cora-node", "--allocation", allocation, "-s", 0.9, *options))
+        with (tmp_path / str(run["run_id"]) / "results.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["metric"] == "sparsity"]
+        sparsities[allocation] = {row["layer"]: float(row["value"]) for row in rows}
+        assert sparsities[allocation][""] == pytest.approx(0.9, abs=1e-4)
+    assert sparsities["uniform"]["conv2.weight"] == pytest.approx(0.9, abs=0.01)
+    scale = 0.1 * 69_120 / ((2 + 1433 + 16) + (16 + 1433) + (2 + 16 + 7) + (7 + 16))
+    assert sparsities["erk"]["conv2.weight"] == pytest.approx(1 - scale * (2 + 16 + 7) / 224, abs=1 / 224)
+    assert len({json.dumps(levels) for levels in sparsities.values()}) == 4
+
+
+def test_sensitivity_recommends_budgets_that_prune_takes(cli: Cli, runs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "budgets.json"
+    options = ["--epochs", 30, "-o", runs]
+    result = cli("sensitivity", "-s", "0.3,0.6,0.9", "--target", 0.8, "--write", file, *options, "--json")
+    assert result.code == 0, result.err
+    assert len(result.json["curves"]) == 2 * 3
+    assert json.loads(file.read_text()) == {"sparsity": 0.8, "layers": result.json["layers"]}
+    run = only(cli("prune", "--allocation", file, "--no-finetune", *options, "--json"))
+    assert run["metrics"]["compress.sparsity"] == pytest.approx(0.8, abs=1e-3)
+    shown = cli("sensitivity", "-s", "0.3,0.6,0.9", "--target", 0.8, *options)
+    assert "convs.1.lin.weight" in shown.out
+    assert not any((folder / "model.safetensors").exists() for folder in runs.iterdir() if is_analysis(folder))
+    assert cli("report", runs).code == 0
+
+
+def is_analysis(folder: Path) -> bool:
+    spec = folder / "spec.json"
+    return spec.is_file() and json.loads(spec.read_text())["method"] == "sensitivity"
+
+
+def test_lottery(cli: Cli, tmp_path: Path) -> None:
+    options = ["--rounds", 2, "--seeds", 2, "--epochs", 12, "-o", tmp_path]
+    result = cli("lottery", *options, "--json")
+    assert result.code == 0, result.err
+    first, second = result.json["rounds"]
+    assert (first["sparsity"], second["sparsity"]) == (pytest.approx(0.2), pytest.approx(0.36))
+    for line in (first, second):
+        assert line["verdict"] in ("yes", "no", "undecided")
+        assert 0 <= line["p"] <= 1
+        assert line["ticket_mean"] > 0.5
+    shown = cli("lottery", *options)
+    assert "0.360" in shown.out
+    assert cli("report", tmp_path).code == 0
+
+
+def test_graph_lottery_on_real_data(cli: Cli, data_root: Path, tmp_path: Path) -> None:
+    options = ["--rounds", 2, "--seeds", 1, "--epochs", 5, "-o", tmp_path, "--data-root", data_root]
+    result = cli("lottery", "-d", "cora", "-m", "gcn", "--prune-edges", 0.05, *options)
+    assert result.code == 0, result.err
+    assert "macs_saved" in result.out
+    with_edges = [
+        load_checkpoint(folder / "model.safetensors").get("edge_keep")
+        for folder in tmp_path.iterdir()
+        if (folder / "model.safetensors").is_file()
+    ]
+    kept = {int(mask.sum()) for mask in with_edges if mask is not None}
+    assert kept == {10_556 - 528, 10_556 - 528 - 501}
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ((), ["convs.0.lin.weight", "64 x 64", "yes", "no: fewer than two dimensions", "4,736 of 4,810"]),
+        (("--method", "structured"), ["channels along dimension 0 and 1", "its channels are the model's output"]),
+    ],
+)
+def test_dry_run_trains_nothing(cli: Cli, tmp_path: Path, options: tuple[str, ...], words: list[str]) -> None:
+    more = () if "structured" not in options else ("-m", "gin", "-d", "digits-grid")
+    result = cli("prune", "--dry-run", *options, *more, "-o", tmp_path / "none")
+    assert result.code == 0, result.err
+    for word in words:
+        assert word in result.out
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "parts"),
+    [
+        (["prune", "--method", "l2"], 2, ["method l2 needs --rate"]),
+        (["prune", "--method", "l2", "--rate", "-1"], 2, ["--rate -1", "negative"]),
+        (["prune", "--method", "l2", "--rate", "inf"], 2, ["--rate inf", "is not a rate"]),
+        (["prune", "--allocation", "nowhere.json"], 2, ["--allocation nowhere.json", "nor a file"]),
+        (["prune", "--method", "lottery"], 2, ["use 'gnncompress lottery'"]),
+        (["prune", "--min-keep", "2", *QUICK], 2, ["min-keep 2.0", "below 1"]),
+        (["lottery", "--rewind", "500"], 2, ["--rewind 500", "training has 200 epochs"]),
+        (["lottery", "--prune-edges", "0.1", "-d", "digits-grid"], 2, ["no one graph"]),
+        (["sensitivity", "--target", "1"], 2, ["--target 1", "below 1"]),
+        (["sensitivity", "-s", "0.5", "--target", "0.9", "--epochs", "2"], 1, ["highest levels measured remove 0.500"]),
+    ],
+)
+def test_bad_input_is_one_line(cli: Cli, runs: Path, arguments: list[str], code: int, parts: list[str]) -> None:
+    result = cli(*arguments, "-o", runs)
+    assert result.code == code
+    one_line(result, *parts)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--method", "structured", "-s", "0.999"], "cannot be reached by removing channels: at most 0.98"),
+        (["-s", "0.9", "--min-keep", "0.5"], "--min-keep 0.5 keeps 2,368; lower one of the two"),
+    ],
+)
+def test_what_cannot_be_pruned_so_far_is_a_failed_run(cli: Cli, runs: Path, options: list[str], message: str) -> None:
+    result = cli("prune", *options, *QUICK, "-o", runs)
+    assert result.code == 1
+    (line,) = [line for line in result.err.splitlines() if line.startswith("failed:")]
+    assert message in line

@@ -1,0 +1,179 @@
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from gnncompress.errors import UsageError
+from gnncompress.experiments.lottery import lottery_specs
+from gnncompress.experiments.methods import sparsity_after
+from gnncompress.models.convnet import GCN
+from gnncompress.pruning.lottery import LotteryTicket
+from gnncompress.tasks.node_classification import NodeClassification
+from gnncompress.tasks.recipe import Recipe
+from gnncompress.tasks.splits import Split
+from gnncompress.tasks.trainer import Trainer
+
+RECIPE = Recipe(epochs=6, learning_rate=0.05, weight_decay=0.0, patience=6, select="last")
+
+
+def task() -> NodeClassification:
+    generator = torch.Generator().manual_seed(0)
+    edges = torch.randint(0, 30, (2, 60), generator=generator)
+    x = torch.rand(30, 6, generator=generator)
+    data = Data(x=x, edge_index=torch.cat([edges, edges.flip(0)], 1), y=(x[:, 0] > 0.5).long())
+    return NodeClassification(data, Split(tuple(range(20)), (20, 21, 22, 23, 24), (25, 26, 27, 28, 29)))
+
+
+def build(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return GCN(6, 2, hidden=8, dropout=0.0)
+
+
+def trainer(**changes: Any) -> Trainer:
+    return Trainer(task(), replace(RECIPE, **changes), None, 0, build)
+
+
+class Untrained(Trainer):
+    """Trains nothing, so that what is trained can be seen."""
+
+    def train(self, model: nn.Module, **changes: Any) -> list[Any]:
+        return []
+
+
+def dense() -> nn.Module:
+    model = build(0)
+    trainer().train(model)
+    return model
+
+
+def weights(model: nn.Module) -> dict[str, Tensor]:
+    return {name: tensor for name, tensor in model.named_parameters() if tensor.dim() > 1}
+
+
+def test_each_round_leaves_four_fifths() -> None:
+    model = dense()
+    total = sum(tensor.numel() for tensor in weights(model).values())
+    for number in range(1, 6):
+        before = {name: tensor == 0 for name, tensor in weights(model).items()}
+        model = LotteryTicket(sparsity_after(number, 0.2), number).apply(model, trainer()).model
+        left = sum(int(tensor.count_nonzero()) for tensor in weights(model).values())
+        assert left == total - round((1 - 0.8**number) * total)
+        for name, tensor in weights(model).items():
+            assert not tensor[before[name]].any(), "what was pruned stays pruned"
+
+
+def test_a_ticket_is_the_smallest_weights_gone_and_the_rest_rewound() -> None:
+    trained = dense()
+    ticket = LotteryTicket(0.5, 1, rate=0.5).apply(trained, Untrained(task(), RECIPE, None, 0, build)).model
+    initial = build(0)
+    flat = torch.cat([tensor.abs().flatten() for tensor in weights(trained).values()])
+    threshold = flat.sort().values[len(flat) // 2]
+    for name, tensor in weights(ticket).items():
+        keep = weights(trained)[name].abs() >= threshold
+        assert torch.equal(tensor, torch.where(keep, weights(initial)[name], torch.zeros(())))
+
+
+def test_rewinding_returns_to_the_dense_model_of_that_epoch() -> None:
+    early = build(0)
+    trainer().train(early, epochs=2)
+
+    class FirstOnly(Trainer):
+        def train(self, model: nn.Module, **changes: Any) -> list[Any]:
+            if changes.get("select") == "last":
+                return super().train(model, **changes)
+            assert changes["epochs"] == RECIPE.epochs - 2
+            return []
+
+    ticket = LotteryTicket(0.5, 1, rate=0.5, rewind=2).apply(dense(), FirstOnly(task(), RECIPE, None, 0, build)).model
+    for name, tensor in weights(ticket).items():
+        assert torch.equal(tensor[tensor != 0], weights(early)[name][tensor != 0])
+    assert not torch.equal(weights(early)["convs.0.lin.weight"], weights(build(0))["convs.0.lin.weight"])
+
+
+def test_controls() -> None:
+    ticket = LotteryTicket(0.5, 1, rate=0.5).apply(dense(), trainer()).model
+    untrained = Untrained(task(), RECIPE, None, 0, build)
+    reinit = LotteryTicket(0.5, 1, "reinit", 0.5).apply(copy.deepcopy(ticket), untrained).model
+    random = LotteryTicket(0.5, 1, "random", 0.5).apply(copy.deepcopy(ticket), untrained).model
+    again = LotteryTicket(0.5, 1, "random", 0.5).apply(copy.deepcopy(ticket), untrained).model
+    initial = weights(build(0))
+    for name, tensor in weights(ticket).items():
+        alive = tensor != 0
+        assert torch.equal(weights(reinit)[name] != 0, alive), "the same mask"
+        assert not torch.isin(weights(reinit)[name][alive], initial[name]).any(), "another initialization"
+        drawn = weights(random)[name]
+        assert int(drawn.count_nonzero()) == int(alive.sum()), "as many in each layer"
+        assert torch.equal(drawn[drawn != 0], initial[name][drawn != 0]), "the ticket's initialization"
+        assert torch.equal(drawn, weights(again)[name])
+    assert any(not torch.equal(weights(random)[name] != 0, tensor != 0) for name, tensor in weights(ticket).items())
+
+
+def test_edges_and_weights_go_round_by_round() -> None:
+    model, edges = dense(), task().data.edge_index.size(1)
+    remaining, total = edges, sum(tensor.numel() for tensor in weights(dense()).values())
+    for number in (1, 2, 3):
+        result = LotteryTicket(sparsity_after(number, 0.2), number, edges=0.05).apply(model, trainer())
+        seen = dict(model.named_buffers()).get("edge_keep")
+        model = result.model
+        remaining -= round(0.05 * remaining)
+        keep = dict(model.named_buffers())["edge_keep"]
+        assert int(keep.sum()) == remaining
+        assert seen is None or not (keep & ~seen).any()
+        left = sum(int(tensor.count_nonzero()) for tensor in weights(model).values())
+        assert left == total - round((1 - 0.8**number) * total)
+        rows = {row.metric: row.value for row in result.measurements if not row.layer}
+        assert rows["edge_sparsity"] == pytest.approx(1 - remaining / edges)
+        assert 0 < rows["macs_saved"] < 1
+        assert not any("mask" in name for name in model.state_dict())
+    control = LotteryTicket(sparsity_after(3, 0.2), 3, "random", edges=0.05).apply(model, trainer()).model
+    drawn = dict(control.named_buffers())["edge_keep"]
+    assert int(drawn.sum()) == remaining
+    assert not torch.equal(drawn, dict(model.named_buffers())["edge_keep"])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"sparsity": 0.5, "round": 0}, "round 0 and rewind 0: at least 1 and 0"),
+        ({"sparsity": 0.5, "round": 1, "rate": 1.0}, "a rate is above 0"),
+        ({"sparsity": 0.5, "round": 1, "edges": 1.0}, r"edges 1\.0"),
+        ({"sparsity": 0.5, "round": 1, "rewind": 6}, "--rewind 6: past the end of the training's 6 epochs"),
+    ],
+)
+def test_bad_settings(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        LotteryTicket(**arguments).apply(dense(), trainer())
+
+
+def test_the_runs_of_the_experiment() -> None:
+    specs = lottery_specs(3, range(2), dataset="digits")
+    assert len(specs) == 2 * (1 + 3 * 3)
+    ticket = next(spec for spec in specs if spec.settings == {"round": 3})
+    control = next(spec for spec in specs if spec.settings == {"arm": "reinit", "round": 3})
+    assert ticket.sparsity == pytest.approx(1 - 0.8**3)
+    assert control.origin == ticket
+    assert ticket.origin is not None
+    assert ticket.origin.settings == {"round": 2}
+    assert ticket.origin in specs
+    first = next(spec for spec in specs if spec.settings == {"round": 1})
+    assert first.origin == first.base() == specs[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"rate": 0.0}, "--rate 0: must be above 0 and below 1"),
+        ({"rewind": 200}, "--rewind 200: training has 200 epochs; choose an earlier one"),
+        ({"edges": 1.0}, "--prune-edges 1: must be at least 0 and below 1"),
+        ({"edges": 0.1, "dataset": "digits-grid"}, "--prune-edges: graph-classification has no one graph"),
+    ],
+)
+def test_bad_experiments(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        lottery_specs(2, range(1), **{"dataset": "digits", **arguments})

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from gnncompress.errors import UsageError
+from gnncompress.pruning.sensitivity import LayerSensitivity
+from tests.pruning.test_lottery import dense, trainer, weights
+
+
+def test_each_layer_alone_and_the_model_as_it_was() -> None:
+    model, plan = dense(), trainer()
+    before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
+    result = LayerSensitivity(0.5).apply(model, plan)
+    assert result.model is model
+    assert {name: tensor.tolist() for name, tensor in model.state_dict().items()} == {
+        name: tensor.tolist() for name, tensor in before.items()
+    }
+    rows = {(row.metric, row.layer): row.value for row in result.measurements}
+    assert (rows["validation_score", ""], rows["validation_loss", ""]) == plan.task.validate(model)
+    for layer, weight in weights(dense()).items():
+        pruned = dense()
+        values = weights(pruned)[layer].data
+        threshold = values.abs().flatten().sort().values[round(0.5 * values.numel()) - 1]
+        values[values.abs() <= threshold] = 0
+        score, loss = plan.task.validate(pruned)
+        assert rows["validation_score", layer] == score
+        assert rows["validation_loss", layer] == pytest.approx(loss)
+        assert rows["weights", layer] == weight.numel()
+
+
+def test_bad_sparsity() -> None:
+    with pytest.raises(UsageError, match="must be at least 0 and below 1"):
+        LayerSensitivity(1.0)
+
+
+def test_another_importance() -> None:
+    torch.manual_seed(0)
+    magnitude, random = (
+        [row.value for row in LayerSensitivity(0.8, kind).apply(dense(), trainer()).measurements]  # type: ignore[arg-type]
+        for kind in ("magnitude", "random")
+    )
+    assert magnitude != random

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from gnncompress.errors import ResultsError
+from gnncompress.reporting.lottery import verdicts
+
+
+def rows(dense: list[float], ticket: list[float], reinit: list[float], random: list[float]) -> pd.DataFrame:
+    lines = []
+    for arm, values in (("dense", dense), ("ticket", ticket), ("reinit", reinit), ("random", random)):
+        settings = {"round": 2} | ({} if arm == "ticket" else {"arm": arm})
+        lines += [
+            {
+                "dataset": "cora",
+                "task": "node-classification",
+                "model": "gcn",
+                "method": "none" if arm == "dense" else "lottery",
+                "sparsity": 0.0 if arm == "dense" else 0.36,
+                "seed": seed,
+                "phase": "evaluate",
+                "layer": "",
+                "metric": "accuracy",
+                "value": value,
+                "setting": json.dumps({"settings": {} if arm == "dense" else settings}),
+            }
+            for seed, value in enumerate(values)
+        ]
+    return pd.DataFrame(lines)
+
+
+DENSE = [0.80, 0.82, 0.81, 0.79, 0.83]
+
+
+def test_a_winning_ticket_and_its_p_value() -> None:
+    ticket = [0.81, 0.82, 0.815, 0.80, 0.835]
+    reinit, random = [0.75, 0.77, 0.77, 0.74, 0.79], [0.70, 0.74, 0.73, 0.69, 0.75]
+    line = verdicts(rows(DENSE, ticket, reinit, random)).iloc[0]
+    p = [
+        stats.ttest_rel(np.array(ticket) + 0.01, DENSE, alternative="greater").pvalue,
+        stats.ttest_rel(ticket, reinit, alternative="greater").pvalue,
+        stats.ttest_rel(ticket, random, alternative="greater").pvalue,
+    ]
+    assert line["p"] == pytest.approx(max(p))
+    assert line["verdict"] == "yes"
+    assert line["ticket_mean"] == pytest.approx(np.mean(ticket))
+    assert line["ticket_std"] == pytest.approx(np.std(ticket, ddof=1))
+
+
+@pytest.mark.parametrize(
+    ("ticket", "reinit", "verdict", "because"),
+    [
+        ([0.70, 0.73, 0.71, 0.69, 0.72], [0.5, 0.52, 0.51, 0.5, 0.5], "no", "below the dense model"),
+        (DENSE, [value + 0.001 * (-1) ** i for i, value in enumerate(DENSE)], "no", "reinit does as well"),
+        (DENSE, [0.83, 0.77, 0.83, 0.75, 0.82], "undecided", ""),
+    ],
+)
+def test_other_verdicts(ticket: list[float], reinit: list[float], verdict: str, because: str) -> None:
+    line = verdicts(rows(DENSE, ticket, reinit, [0.4, 0.41, 0.42, 0.4, 0.4])).iloc[0]
+    assert (line["verdict"], line["because"]) == (verdict, because)
+
+
+def test_pairs_without_spread_and_single_seeds() -> None:
+    lower = [value - 0.1 for value in DENSE]
+    assert verdicts(rows(DENSE, DENSE, lower, lower)).iloc[0]["p"] == 0
+    single = verdicts(rows([0.8], [0.8], [0.5], [0.5])).iloc[0]
+    assert (single["verdict"], single["p"]) == ("undecided", 1.0)
+
+
+def test_seeds_are_paired_by_number_and_not_by_order() -> None:
+    table = rows(DENSE, [value + 0.02 for value in DENSE], [0.5] * 5, [0.5] * 5)
+    assert verdicts(table.sample(frac=1, random_state=1)).equals(verdicts(table))
+
+
+def test_bad_rows() -> None:
+    table = rows(DENSE, DENSE, DENSE, DENSE)
+    with pytest.raises(ResultsError, match="no lottery runs; run 'gnncompress lottery' first"):
+        verdicts(table[table["method"] == "none"])
+    with pytest.raises(ResultsError, match="round 2: no finished runs of reinit"):
+        verdicts(table[~table["setting"].str.contains("reinit")])
+    with pytest.raises(ResultsError, match="several data sets or models"):
+        verdicts(pd.concat([table, table.assign(model="gat")]))
