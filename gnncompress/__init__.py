@@ -13,18 +13,22 @@ if TYPE_CHECKING:
     from gnncompress.checkpoints import load_checkpoint, save_checkpoint
     from gnncompress.errors import GnncompressError
     from gnncompress.experiments.api import experiment
-    from gnncompress.pruning import make_permanent, prune
-    from gnncompress.reporting import read_results, summarize
+    from gnncompress.pruning import lottery, make_permanent, prune, sensitivity
+    from gnncompress.reporting import read_results, recommend, summarize, verdicts
 
 _EXPORTS = {
     "GnncompressError": "gnncompress.errors",
     "experiment": "gnncompress.experiments.api",
     "load_checkpoint": "gnncompress.checkpoints",
+    "lottery": "gnncompress.pruning",
     "make_permanent": "gnncompress.pruning",
     "prune": "gnncompress.pruning",
     "read_results": "gnncompress.reporting",
+    "recommend": "gnncompress.reporting",
     "save_checkpoint": "gnncompress.checkpoints",
+    "sensitivity": "gnncompress.pruning",
     "summarize": "gnncompress.reporting",
+    "verdicts": "gnncompress.reporting",
 }
 
 __all__ = [
@@ -32,11 +36,15 @@ __all__ = [
     "__version__",
     "experiment",
     "load_checkpoint",
+    "lottery",
     "make_permanent",
     "prune",
     "read_results",
+    "recommend",
     "save_checkpoint",
+    "sensitivity",
     "summarize",
+    "verdicts",
 ]
 
 

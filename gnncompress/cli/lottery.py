@@ -89,11 +89,11 @@ def lottery(
     outcome = run_all(specs, output, data_root, quiet, debug)
     if outcome.failed:
         raise typer.Exit(1)
-    from gnncompress.reporting.lottery import verdicts
+    from gnncompress.reporting.lottery import lottery_scores, verdicts
     from gnncompress.reporting.results import read_results
 
     rows = read_results(output, only={spec.run_id for spec in specs})
-    table = verdicts(rows, margin)
+    table = verdicts(lottery_scores(rows), margin)
     if as_json:
         typer.echo(json.dumps({"rounds": table.to_dict(orient="records")}))
     else:

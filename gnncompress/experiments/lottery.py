@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from gnncompress.errors import UsageError
-from gnncompress.experiments.methods import RATE, sparsity_after
+from gnncompress.experiments.methods import RATE
 from gnncompress.experiments.resolve import resolve
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.measurements import NODES
+from gnncompress.schedules import after_rounds
 
 ARMS = ("ticket", "reinit", "random")
 
@@ -35,7 +36,7 @@ def lottery_specs(
         specs.append(dense)
         settings = {"rate": rate, "rewind": rewind, "edges": edges, "finetune": False, **choices}
         for number in range(1, rounds + 1):
-            level = sparsity_after(number, rate)
+            level = after_rounds(number, rate)
             specs += [
                 resolve(method="lottery", sparsity=level, seed=seed, arm=arm, round=number, **settings) for arm in ARMS
             ]

@@ -8,6 +8,7 @@ from typing import Any, Literal, cast
 
 from gnncompress.errors import UsageError
 from gnncompress.registry import Entry, Registry, unknown
+from gnncompress.schedules import after_rounds
 
 Setting = str | int | float | dict[str, float]
 RATE = 0.2
@@ -31,12 +32,7 @@ def _ticket(sparsity: float, settings: Mapping[str, Setting]) -> Start:
         return sparsity, {name: value for name, value in settings.items() if name != "arm"}
     if number <= 1:
         return BASE
-    return sparsity_after(number - 1, rate), {**settings, "round": number - 1}
-
-
-def sparsity_after(rounds: int, rate: float) -> float:
-    """Return the sparsity after so many rounds that each remove ``rate`` of what remains: 1 - (1 - rate)^rounds."""
-    return round(1 - (1 - rate) ** rounds, 10)
+    return after_rounds(number - 1, rate), {**settings, "round": number - 1}
 
 
 @dataclass(frozen=True)

@@ -42,6 +42,6 @@ def _thinned(model: nn.Module, positional: tuple[Any, ...], named: dict[str, Any
 
 
 def random_like(keep: Tensor, generator: torch.Generator) -> Tensor:
-    """Return a mask that keeps as many entries as ``keep``, drawn at random."""
-    flat = keep.flatten()
-    return flat[torch.randperm(flat.numel(), generator=generator)].view_as(keep)
+    """Return a mask that keeps as many entries as ``keep``, drawn at random by a generator on the CPU."""
+    order = torch.randperm(keep.numel(), generator=generator).to(keep.device)
+    return keep.flatten()[order].view_as(keep)

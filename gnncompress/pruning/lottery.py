@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import pandas as pd
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from gnncompress.pruning.edges import drop_edges, kept_edges, random_like
 from gnncompress.pruning.graph_lottery import learned_masks
 from gnncompress.pruning.magnitude import GlobalPruning
 from gnncompress.pruning.masks import effective_weights, hold, make_permanent, sparsity_measurements
+from gnncompress.schedules import after_rounds
 from gnncompress.tasks.trainer import Trainer
 
 # Added to a seed for the control's new initialization: far from any seed a user would run.
@@ -85,8 +88,8 @@ class LotteryTicket:
         masks = {layer: weight != 0 for layer, weight in effective_weights(model).items()}
         if self.arm == "random":
             generator = torch.Generator().manual_seed(trainer.seed + self.round)
-            masks = {layer: random_like(mask.cpu(), generator).to(mask.device) for layer, mask in masks.items()}
-            keep = None if keep is None else random_like(keep.cpu(), generator).to(keep.device)
+            masks = {layer: random_like(mask, generator) for layer, mask in masks.items()}
+            keep = None if keep is None else random_like(keep, generator)
         return masks, keep
 
     def _initial(self, trainer: Trainer) -> nn.Module:
@@ -95,3 +98,39 @@ class LotteryTicket:
         if self.rewind:
             trainer.train(network, epochs=self.rewind, select="last")
         return network
+
+
+def lottery(
+    build: Callable[[int], nn.Module],
+    train: Callable[[nn.Module, int], object],
+    score: Callable[[nn.Module], float],
+    rounds: int = 5,
+    rate: float = 0.2,
+    seeds: Iterable[int] = range(5),
+) -> pd.DataFrame:
+    """Run the lottery-ticket experiment on models in memory, and return every score: what ``verdicts`` judges.
+
+    ``build(seed)`` returns a fresh model, ``train(model, seed)`` trains it in place with whatever loop, its masks hold;
+    ``score(model)`` is higher the better. Tickets are rewound to their initialization. Columns: arm, round, sparsity,
+    seed, value; the dense models are round 0.
+    """
+    lines: list[dict[str, object]] = []
+
+    def run(arm: str, number: int, seed: int, masks: Mapping[str, Tensor]) -> nn.Module:
+        network = build(seed + (OTHER_INITIALIZATION if arm == "reinit" else 0))
+        hold(network, masks)
+        train(network, seed)
+        make_permanent(network)
+        level = after_rounds(number, rate)
+        lines.append({"arm": arm, "round": number, "sparsity": level, "seed": seed, "value": score(network)})
+        return network
+
+    for seed in seeds:
+        ticket = run("dense", 0, seed, {})
+        for number in range(1, rounds + 1):
+            masks = GlobalPruning(after_rounds(number, rate)).masks(ticket)
+            generator = torch.Generator().manual_seed(seed + number)
+            run("random", number, seed, {layer: random_like(mask, generator) for layer, mask in masks.items()})
+            run("reinit", number, seed, masks)
+            ticket = run("ticket", number, seed, masks)
+    return pd.DataFrame(lines)

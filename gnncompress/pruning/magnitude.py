@@ -15,6 +15,7 @@ from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.allocation import counted, erk, given, layer_adaptive, ranked, uniform
 from gnncompress.pruning.importance import Importance, Losses, weight_scores
 from gnncompress.pruning.masks import collapsed_layers, hold, make_permanent, sparsity_measurements
+from gnncompress.schedules import cubic
 from gnncompress.tasks.trainer import Trainer
 
 
@@ -81,7 +82,7 @@ class MagnitudePruning(ABC):
 
     def levels(self) -> list[MagnitudePruning]:
         """Return the pruning of each step."""
-        return [self.scaled(1 - (1 - step / self.steps) ** 3) for step in range(1, self.steps + 1)]
+        return [self.scaled(cubic(step, self.steps)) for step in range(1, self.steps + 1)]
 
     def scaled(self, factor: float) -> MagnitudePruning:
         """Return the same with ``factor`` times the sparsity."""

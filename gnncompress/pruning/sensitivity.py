@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+import pandas as pd
+import torch
+from torch import Tensor, nn
 
 from gnncompress.errors import UsageError
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.allocation import counted, uniform
-from gnncompress.pruning.importance import Importance, weight_scores
+from gnncompress.pruning.importance import Importance, Losses, weight_scores
 from gnncompress.pruning.masks import hold, make_permanent, prunable_parameters, sparsity_measurements
 from gnncompress.tasks.trainer import Trainer
 
@@ -37,16 +40,52 @@ class LayerSensitivity:
 
     def apply(self, model: nn.Module, trainer: Trainer) -> Compressed:
         """Return the model unchanged, with the rows."""
-        scores = weight_scores(model, self.importance, trainer.losses, trainer.seed)
-        masks = counted(scores, uniform({layer: score.numel() for layer, score in scores.items()}, self.sparsity))
         rows = _validated(model, trainer)
-        for layer, mask in masks.items():
-            dense = prunable_parameters(model)[layer].detach().clone()
-            hold(model, {layer: mask})
+        for layer, size in pruned_alone(model, self.sparsity, self.importance, trainer.losses, trainer.seed):
             rows += _validated(model, trainer, layer)
-            rows.append(Measurement("evaluate", "weights", mask.numel(), "parameters", "computed", layer))
-            prunable_parameters(make_permanent(model))[layer].data.copy_(dense)
+            rows.append(Measurement("evaluate", "weights", size, "parameters", "computed", layer))
         return Compressed(model, [*rows, *sparsity_measurements(model)])
+
+
+def pruned_alone(
+    model: nn.Module, sparsity: float, importance: Importance, losses: Losses | None = None, seed: int = 0
+) -> Iterator[tuple[str, int]]:
+    """Yield each prunable layer's name and size while it alone is pruned; afterwards the model is as it was."""
+    scores = weight_scores(model, importance, losses, seed)
+    masks = counted(scores, uniform({layer: score.numel() for layer, score in scores.items()}, sparsity))
+    for layer, mask in masks.items():
+        dense = prunable_parameters(model)[layer].detach().clone()
+        hold(model, {layer: mask})
+        try:
+            yield layer, mask.numel()
+        finally:
+            with torch.no_grad():
+                prunable_parameters(make_permanent(model))[layer].copy_(dense)
+
+
+def sensitivity(
+    model: nn.Module,
+    loss: Callable[[nn.Module], Tensor | float],
+    sparsities: Sequence[float] = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99),
+    importance: Importance = "magnitude",
+) -> pd.DataFrame:
+    """Return by how much the loss of a model in memory rises when each layer alone is pruned; the model stays.
+
+    ``loss(model)`` returns a validation loss. Columns: layer, weights, sparsity, loss_rise: what
+    ``gnncompress.recommend`` turns into budgets.
+
+    Raises:
+        UsageError: if a sparsity is outside [0, 1), or ``importance`` needs gradients.
+        PruningError: if there is nothing to prune.
+    """
+    with torch.no_grad():
+        whole = float(loss(model))
+        lines = [
+            {"layer": layer, "weights": size, "sparsity": level, "loss_rise": float(loss(model)) - whole}
+            for level in sparsities
+            for layer, size in pruned_alone(model, LayerSensitivity(level).sparsity, importance)
+        ]
+    return pd.DataFrame(lines)
 
 
 def _validated(model: nn.Module, trainer: Trainer, layer: str = "") -> list[Measurement]:

@@ -16,8 +16,10 @@ MARGIN = 0.01
 _ARMS = ("dense", "ticket", "reinit", "random")
 
 
-def verdicts(rows: pd.DataFrame, margin: float = MARGIN, alpha: float = ALPHA) -> pd.DataFrame:
+def verdicts(scores: pd.DataFrame, margin: float = MARGIN, alpha: float = ALPHA) -> pd.DataFrame:
     """Return one row a round: each arm's quality over seeds, the p-value and the verdict on the ticket.
+
+    ``scores`` has the columns arm (dense, ticket, reinit, random), round, sparsity, seed and value.
 
     A ticket wins (yes) if it is no more than ``margin`` below the dense model, and above both the re-initialized ticket
     and the random mask: three one-sided paired t-tests over seeds, whose largest p-value must be below ``alpha``. That
@@ -26,23 +28,26 @@ def verdicts(rows: pd.DataFrame, margin: float = MARGIN, alpha: float = ALPHA) -
     not more than ``margin`` below it. Otherwise, and with fewer than two seeds, it is undecided.
 
     Raises:
-        ResultsError: if there are no lottery runs, or runs of several data sets or models.
+        ResultsError: if there are no rounds, or an arm is missing in one.
 
     Source: Frankle and Carbin, ICLR 2019 (what a winning ticket is); Berger, Technometrics 1982 (intersection-union).
     """
-    if len(rows[["dataset", "task", "model"]].drop_duplicates()) > 1:
-        raise ResultsError("runs of several data sets or models; judge them one at a time")
-    quality = _quality(rows)
-    rounds = sorted(quality.loc[quality["arm"] != "dense", "round"].unique())
+    rounds = sorted(scores.loc[scores["arm"] != "dense", "round"].unique())
     if not rounds:
         raise ResultsError("no lottery runs; run 'gnncompress lottery' first")
-    dense = quality[quality["arm"] == "dense"].set_index("seed")["value"]
-    parts = [(number, quality[quality["round"] == number]) for number in rounds]
+    dense = scores[scores["arm"] == "dense"].set_index("seed")["value"]
+    parts = [(number, scores[scores["round"] == number]) for number in rounds]
     return pd.DataFrame([_judged(number, part, dense, margin, alpha) for number, part in parts])
 
 
-def _quality(rows: pd.DataFrame) -> pd.DataFrame:
-    """Return the primary metric of every run with its arm and round; the dense models are round 0."""
+def lottery_scores(rows: pd.DataFrame) -> pd.DataFrame:
+    """Return the primary metric of every run of an experiment with its arm and round; the dense models are round 0.
+
+    Raises:
+        ResultsError: if there are runs of several data sets or models.
+    """
+    if len(rows[["dataset", "task", "model"]].drop_duplicates()) > 1:
+        raise ResultsError("runs of several data sets or models; judge them one at a time")
     metric = PRIMARY_METRIC[rows["task"].iloc[0]]
     wanted = rows[(rows["phase"] == "evaluate") & (rows["metric"] == metric) & (rows["layer"] == "")]
     settings = wanted["setting"].map(lambda text: json.loads(text).get("settings", {}) if text else {})
@@ -51,7 +56,7 @@ def _quality(rows: pd.DataFrame) -> pd.DataFrame:
         arm=np.where(lottery, settings.map(lambda found: found.get("arm", "ticket")), "dense"),
         round=np.where(lottery, settings.map(lambda found: found.get("round", 0)), 0).astype(int),
     )
-    return table[lottery | (wanted["method"] == "none")]
+    return table.loc[lottery | (wanted["method"] == "none"), ["arm", "round", "sparsity", "seed", "value"]]
 
 
 def _judged(number: int, part: pd.DataFrame, dense: pd.Series, margin: float, alpha: float) -> dict[str, object]:

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.data import Data
 
+import gnncompress
 from gnncompress.errors import UsageError
 from gnncompress.experiments.lottery import lottery_specs
-from gnncompress.experiments.methods import sparsity_after
 from gnncompress.models.convnet import GCN
 from gnncompress.pruning.lottery import LotteryTicket
+from gnncompress.schedules import after_rounds
 from gnncompress.tasks.node_classification import NodeClassification
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import Split
@@ -61,7 +62,7 @@ def test_each_round_leaves_four_fifths() -> None:
     total = sum(tensor.numel() for tensor in weights(model).values())
     for number in range(1, 6):
         before = {name: tensor == 0 for name, tensor in weights(model).items()}
-        model = LotteryTicket(sparsity_after(number, 0.2), number).apply(model, trainer()).model
+        model = LotteryTicket(after_rounds(number, 0.2), number).apply(model, trainer()).model
         left = sum(int(tensor.count_nonzero()) for tensor in weights(model).values())
         assert left == total - round((1 - 0.8**number) * total)
         for name, tensor in weights(model).items():
@@ -118,7 +119,7 @@ def test_edges_and_weights_go_round_by_round() -> None:
     model, edges = dense(), task().data.edge_index.size(1)
     remaining, total = edges, sum(tensor.numel() for tensor in weights(dense()).values())
     for number in (1, 2, 3):
-        result = LotteryTicket(sparsity_after(number, 0.2), number, edges=0.05).apply(model, trainer())
+        result = LotteryTicket(after_rounds(number, 0.2), number, edges=0.05).apply(model, trainer())
         seen = dict(model.named_buffers()).get("edge_keep")
         model = result.model
         remaining -= round(0.05 * remaining)
@@ -131,7 +132,7 @@ def test_edges_and_weights_go_round_by_round() -> None:
         assert rows["edge_sparsity"] == pytest.approx(1 - remaining / edges)
         assert 0 < rows["macs_saved"] < 1
         assert not any("mask" in name for name in model.state_dict())
-    control = LotteryTicket(sparsity_after(3, 0.2), 3, "random", edges=0.05).apply(model, trainer()).model
+    control = LotteryTicket(after_rounds(3, 0.2), 3, "random", edges=0.05).apply(model, trainer()).model
     drawn = dict(control.named_buffers())["edge_keep"]
     assert int(drawn.sum()) == remaining
     assert not torch.equal(drawn, dict(model.named_buffers())["edge_keep"])
@@ -177,3 +178,29 @@ def test_the_runs_of_the_experiment() -> None:
 def test_bad_experiments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         lottery_specs(2, range(1), **{"dataset": "digits", **arguments})
+
+
+def test_the_experiment_in_memory_is_that_of_the_runs() -> None:
+    plan = trainer()
+
+    def score(model: nn.Module) -> float:
+        return -plan.task.validate(model)[1]
+
+    table = gnncompress.lottery(build, lambda model, seed: plan.train(model), score, rounds=2, seeds=[0])
+    assert table.groupby("arm")["round"].apply(list).to_dict() == {
+        "dense": [0],
+        "random": [1, 2],
+        "reinit": [1, 2],
+        "ticket": [1, 2],
+    }
+    ticket = dense()
+    for number in (1, 2):
+        ticket = LotteryTicket(after_rounds(number, 0.2), number).apply(ticket, plan).model
+        for arm in ("ticket", "reinit", "random"):
+            model = ticket
+            if arm != "ticket":
+                control = LotteryTicket(after_rounds(number, 0.2), number, arm)  # type: ignore[arg-type]
+                model = control.apply(copy.deepcopy(ticket), plan).model
+            line = table[(table["arm"] == arm) & (table["round"] == number)].iloc[0]
+            assert line["value"] == pytest.approx(score(model), abs=1e-6)
+    assert gnncompress.verdicts(table)["verdict"].tolist() == ["undecided", "undecided"], "one seed decides nothing"

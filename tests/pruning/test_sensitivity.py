@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+import gnncompress
 from gnncompress.errors import UsageError
 from gnncompress.pruning.sensitivity import LayerSensitivity
 from tests.pruning.test_lottery import dense, trainer, weights
@@ -41,3 +42,16 @@ def test_another_importance() -> None:
         for kind in ("magnitude", "random")
     )
     assert magnitude != random
+
+
+def test_in_memory_from_curves_to_a_pruned_model() -> None:
+    model, plan = dense(), trainer()
+    curves = gnncompress.sensitivity(model, lambda pruned: plan.task.validate(pruned)[1], (0.3, 0.6, 0.9))
+    assert curves["layer"].nunique() == 2
+    result = LayerSensitivity(0.6).apply(dense(), plan)
+    rows = {row.layer: row.value for row in result.measurements if row.metric == "validation_loss"}
+    for line in curves[curves["sparsity"] == 0.6].itertuples():
+        assert line.loss_rise == pytest.approx(rows[line.layer] - rows[""], abs=1e-6)
+    budgets = gnncompress.recommend(curves, 0.7)
+    pruned = gnncompress.prune(model, "fine-grained", 0.7, allocation="given", layers=budgets)
+    assert pruned.sparsity == pytest.approx(0.7, abs=0.02)

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from gnncompress.errors import ResultsError
-from gnncompress.reporting.lottery import verdicts
+from gnncompress.reporting.lottery import lottery_scores, verdicts
 
 
 def rows(dense: list[float], ticket: list[float], reinit: list[float], random: list[float]) -> pd.DataFrame:
@@ -34,13 +34,17 @@ def rows(dense: list[float], ticket: list[float], reinit: list[float], random: l
     return pd.DataFrame(lines)
 
 
+def judged(table: pd.DataFrame) -> pd.DataFrame:
+    return verdicts(lottery_scores(table))
+
+
 DENSE = [0.80, 0.82, 0.81, 0.79, 0.83]
 
 
 def test_a_winning_ticket_and_its_p_value() -> None:
     ticket = [0.81, 0.82, 0.815, 0.80, 0.835]
     reinit, random = [0.75, 0.77, 0.77, 0.74, 0.79], [0.70, 0.74, 0.73, 0.69, 0.75]
-    line = verdicts(rows(DENSE, ticket, reinit, random)).iloc[0]
+    line = judged(rows(DENSE, ticket, reinit, random)).iloc[0]
     p = [
         stats.ttest_rel(np.array(ticket) + 0.01, DENSE, alternative="greater").pvalue,
         stats.ttest_rel(ticket, reinit, alternative="greater").pvalue,
@@ -61,27 +65,27 @@ def test_a_winning_ticket_and_its_p_value() -> None:
     ],
 )
 def test_other_verdicts(ticket: list[float], reinit: list[float], verdict: str, because: str) -> None:
-    line = verdicts(rows(DENSE, ticket, reinit, [0.4, 0.41, 0.42, 0.4, 0.4])).iloc[0]
+    line = judged(rows(DENSE, ticket, reinit, [0.4, 0.41, 0.42, 0.4, 0.4])).iloc[0]
     assert (line["verdict"], line["because"]) == (verdict, because)
 
 
 def test_pairs_without_spread_and_single_seeds() -> None:
     lower = [value - 0.1 for value in DENSE]
-    assert verdicts(rows(DENSE, DENSE, lower, lower)).iloc[0]["p"] == 0
-    single = verdicts(rows([0.8], [0.8], [0.5], [0.5])).iloc[0]
+    assert judged(rows(DENSE, DENSE, lower, lower)).iloc[0]["p"] == 0
+    single = judged(rows([0.8], [0.8], [0.5], [0.5])).iloc[0]
     assert (single["verdict"], single["p"]) == ("undecided", 1.0)
 
 
 def test_seeds_are_paired_by_number_and_not_by_order() -> None:
     table = rows(DENSE, [value + 0.02 for value in DENSE], [0.5] * 5, [0.5] * 5)
-    assert verdicts(table.sample(frac=1, random_state=1)).equals(verdicts(table))
+    assert judged(table.sample(frac=1, random_state=1)).equals(judged(table))
 
 
 def test_bad_rows() -> None:
     table = rows(DENSE, DENSE, DENSE, DENSE)
     with pytest.raises(ResultsError, match="no lottery runs; run 'gnncompress lottery' first"):
-        verdicts(table[table["method"] == "none"])
+        judged(table[table["method"] == "none"])
     with pytest.raises(ResultsError, match="round 2: no finished runs of reinit"):
-        verdicts(table[~table["setting"].str.contains("reinit")])
+        judged(table[~table["setting"].str.contains("reinit")])
     with pytest.raises(ResultsError, match="several data sets or models"):
-        verdicts(pd.concat([table, table.assign(model="gat")]))
+        judged(pd.concat([table, table.assign(model="gat")]))
