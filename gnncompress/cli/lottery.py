@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -50,7 +51,7 @@ def lottery(
     changes: options.Set = None,
     device: options.Device = "auto",
     threads: options.Threads = 1,
-    energy: options.Energy = "none",
+    energy: options.Energy = "auto",
     data_root: options.DataRoot = None,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
@@ -95,7 +96,7 @@ def lottery(
     rows = read_results(output, only={spec.run_id for spec in specs})
     table = verdicts(lottery_scores(rows), margin)
     if as_json:
-        typer.echo(json.dumps({"rounds": table.to_dict(orient="records")}))
+        typer.echo(json.dumps({"rounds": table.astype(object).where(table.notna(), None).to_dict(orient="records")}))
     else:
         _print(table, rows)
 
@@ -111,7 +112,7 @@ def _print(table: pd.DataFrame, rows: pd.DataFrame) -> None:
         (
             (
                 f"{line['sparsity']:.3f}",
-                *(f"{line[f'{arm}_mean']:.3f} ± {line[f'{arm}_std']:.3f}" for arm in arms),
+                *(_spread(line[f"{arm}_mean"], line[f"{arm}_std"]) for arm in arms),
                 f"{line['p']:.3f}",
                 line["verdict"],
                 line["because"],
@@ -121,3 +122,8 @@ def _print(table: pd.DataFrame, rows: pd.DataFrame) -> None:
         ),
         {"because"},
     )
+
+
+def _spread(mean: float, std: float) -> str:
+    """Return mean and standard deviation, or the mean alone where there is one seed."""
+    return f"{mean:.3f}" if math.isnan(std) else f"{mean:.3f} ± {std:.3f}"

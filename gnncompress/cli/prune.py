@@ -129,6 +129,6 @@ def prune(
     if dry_run:
         from gnncompress.cli.plan import show_plan
 
-        show_plan(specs[0], data_root)
+        show_plan(max(specs, key=lambda spec: spec.sparsity), data_root)
         return
     carry_out(specs, output, data_root, as_json, quiet, debug)

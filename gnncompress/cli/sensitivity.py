@@ -67,6 +67,11 @@ def sensitivity(
 
     if not 0 < target < 1:
         raise UsageError(f"--target {target:g}: must be above 0 and below 1")
+    levels = [level for level in parse_levels(sparsity) if level > 0]
+    if not levels or max(levels) < target:
+        raise UsageError(f"--sparsity {sparsity}: needs levels up to --target {target:g} at least")
+    if write is not None and not write.parent.is_dir():
+        raise UsageError(f"--write {write}: there is no folder {write.parent}")
     specs = [
         resolve(
             workload=workload,
@@ -88,8 +93,7 @@ def sensitivity(
             data_root=data_root,
         )
         for number in range(seed, seed + seeds)
-        for level in parse_levels(sparsity)
-        if level > 0
+        for level in levels
     ]
     outcome = run_all(specs, output, data_root, quiet, debug)
     if outcome.failed:

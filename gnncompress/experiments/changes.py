@@ -11,6 +11,8 @@ from gnncompress.models.registry import Argument
 from gnncompress.registry import unknown
 from gnncompress.tasks.recipe import Recipe
 
+_POSITIVE = {"epochs", "patience", "hidden", "layers", "heads", "subgraphs", "walk_length"}
+
 
 def parse_changes(pairs: Iterable[str]) -> dict[str, str]:
     """Read ``name=value`` pairs.
@@ -58,6 +60,7 @@ def _converted(name: str, value: Any, old: Argument, choices: tuple[str, ...]) -
     except ValueError:
         kind = "a whole number" if isinstance(old, int) else "a number"
         raise UsageError(f"--set {name}={value}: must be {kind}, such as {old}") from None
-    if isinstance(new, (int, float)) and not 0 <= new < float("inf"):
-        raise UsageError(f"--set {name}={value}: must be a finite number, at least 0")
+    least = 1 if name in _POSITIVE else 0
+    if isinstance(new, (int, float)) and not least <= new < float("inf"):
+        raise UsageError(f"--set {name}={value}: must be a finite number, at least {least}")
     return new

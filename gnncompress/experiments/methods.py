@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, cast
@@ -37,10 +38,36 @@ def _ticket(sparsity: float, settings: Mapping[str, Setting]) -> Start:
 
 @dataclass(frozen=True)
 class Option:
-    """An option of a method: its default, None if it must be given, and its choices, if it is one of a few words."""
+    """An option of a method: its default, None if it must be given; its words, or the range of its numbers.
+
+    ``kind`` is the type of a number, at least ``least`` and below ``below``.
+    """
 
     default: Setting | None
     choices: tuple[str, ...] = ()
+    kind: type[int] | type[float] | None = None
+    least: float = 0.0
+    below: float = math.inf
+
+    def value(self, name: str, given: Any) -> Any:
+        """Return what was given as this option's type, so that 1 and 1.0 are one run.
+
+        Raises:
+            UsageError: if it is none of the words, no such number, or out of range.
+        """
+        if self.choices and given not in self.choices:
+            raise UsageError(f"{_flag(name)}: {unknown(name, str(given), self.choices)}")
+        if self.kind is None:
+            return given
+        try:
+            value = self.kind(given)
+        except (TypeError, ValueError):
+            raise UsageError(f"{_flag(name)} {given}: must be a number") from None
+        if value != given or not self.least <= value < self.below:
+            limit = "" if math.isinf(self.below) else f" and below {self.below:g}"
+            what = "a whole number" if self.kind is int else "a finite number"
+            raise UsageError(f"{_flag(name)} {given}: must be {what}, at least {self.least:g}{limit}")
+        return value
 
 
 @dataclass(frozen=True)
@@ -80,8 +107,7 @@ class MethodEntry(Entry):
             value = given.get(name, option.default)
             if value is None:
                 raise UsageError(f"method {self.name} needs {_flag(name)}")
-            if option.choices and value not in option.choices:
-                raise UsageError(f"{_flag(name)}: {unknown(name, str(value), option.choices)}")
+            value = option.value(name, value)
             if value != option.default:
                 settings[name] = value
         return settings
@@ -104,8 +130,8 @@ def _listed(options: Mapping[str, Option]) -> str:
 
 _WEIGHTS = {
     "importance": Option("magnitude", ("magnitude", "gradient", "taylor", "random")),
-    "min_keep": Option(0.0),
-    "steps": Option(1),
+    "min_keep": Option(0.0, kind=float, below=1),
+    "steps": Option(1, kind=int, least=1),
 }
 
 METHODS = Registry(
@@ -134,7 +160,7 @@ METHODS = Registry(
             summary="training under an L2 penalty of a given rate, alone or followed by global pruning",
             target="gnncompress.pruning.l2:L2Regularization",
             citation="arXiv 2510.22058, section 2.4 and table 17",
-            options={"rate": Option(None)},
+            options={"rate": Option(None, kind=float)},
             starts_from=_own_training,
         ),
         MethodEntry(
@@ -152,10 +178,10 @@ METHODS = Registry(
             citation="Frankle and Carbin, ICLR 2019; with --prune-edges Chen et al., ICML 2021",
             options={
                 "arm": Option("ticket", ("ticket", "reinit", "random")),
-                "round": Option(None),
-                "rate": Option(RATE),
-                "rewind": Option(0),
-                "edges": Option(0.0),
+                "round": Option(None, kind=int, least=1),
+                "rate": Option(RATE, kind=float, below=1),
+                "rewind": Option(0, kind=int),
+                "edges": Option(0.0, kind=float, below=1),
             },
             starts_from=_ticket,
             study=True,

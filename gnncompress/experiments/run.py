@@ -21,6 +21,7 @@ from gnncompress.files import write_json, write_text
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.profiling.environment import environment
 from gnncompress.profiling.isolation import isolated
+from gnncompress.pruning.edges import KEEP
 from gnncompress.pruning.masks import sparsity_measurements
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.trainer import Trainer
@@ -39,8 +40,9 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
     task = load_task(spec, data_root)
     result = _compress(spec, store, task, on_epoch)
     with store.staged(spec) as folder:
-        rows = [*result.measurements, *task.evaluate(result.model)]
+        rows = list(result.measurements)
         if not spec.analysis:
+            rows += task.evaluate(result.model)
             rows += _pack(result.model, folder / MODEL, _original(spec, store) or result.model.state_dict())
             rows += isolated(measure_inference, spec, folder / MODEL, data_root)
         write_json(folder / SPEC, spec.model_dump(mode="json"))
@@ -81,7 +83,7 @@ def _pack(model: nn.Module, path: Path, original: Mapping[str, Tensor]) -> list[
     unpacked = time.perf_counter()
     if not same_bits(restored, state):
         raise CheckpointError(f"{path}: what was read back differs from the model; please report this")
-    dense = dense_size(original)
+    dense = dense_size({name: tensor for name, tensor in original.items() if name != KEEP})
     return [
         Measurement("checkpoint", "checkpoint_size", size, "bytes"),
         Measurement("checkpoint", "dense_size", dense, "bytes", "computed"),

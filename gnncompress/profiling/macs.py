@@ -16,8 +16,8 @@ def count_macs(call: Callable[[], object]) -> int:
     """Return the multiply-accumulates of ``call()`` that a program which skips zero weights would do.
 
     A product x W counts, for every row of x, the entries of W that are not zero; where x is stored sparse, those that
-    meet a stored entry of x. A sum over edges counts one for every number added. Other work, and what runs outside
-    torch, is not counted.
+    meet a stored entry of x. A sum over edges counts one for every number added. Other work (batched and
+    matrix-vector products, what runs outside torch) is not counted.
     """
     with torch.no_grad(), _Counter() as counter:
         call()

@@ -104,7 +104,7 @@ def layer_adaptive(scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _adapted(score: Tensor) -> Tensor:
-    squares = score.double().flatten().square()
+    squares = score.double().flatten().clamp(min=0).square()
     order = squares.argsort(stable=True)
     remaining = squares[order].flip(0).cumsum(0).flip(0)
     adapted = torch.zeros_like(squares)

@@ -68,6 +68,24 @@ def prune(
     if not isinstance(model, nn.Module):
         raise UsageError(f"prune takes a torch.nn.Module, not a {type(model).__name__}")
     losses = None if loss is None else _each(loss)
+    if settings.get("steps", 1) != 1:
+        raise UsageError("steps: there is fine-tuning between steps; call prune once for each, with rising sparsity")
+    training = model.training
+    try:
+        return _pruned(model.eval(), method, sparsity, forward, losses, seed, settings)
+    finally:
+        model.train(training)
+
+
+def _pruned(
+    model: nn.Module,
+    method: str,
+    sparsity: float,
+    forward: Forward | None,
+    losses: Losses | None,
+    seed: int,
+    settings: Mapping[str, Any],
+) -> PruningResult:
     if method == "structured":
         if forward is None:
             raise UsageError("method structured needs forward=, a function that calls the model once")
@@ -89,15 +107,18 @@ def _made(kind: Callable[..., M], method: str, sparsity: float, settings: Mappin
 def _shrunk(
     model: nn.Module, method: StructuredPruning, forward: Forward, losses: Losses | None, seed: int
 ) -> PruningResult:
-    before, training = sum(parameter.numel() for parameter in model.parameters()), model.training
+    before = sum(parameter.numel() for parameter in model.parameters())
     method.shrink(model, forward, losses=losses, seed=seed)
-    left = sum(parameter.numel() for parameter in model.train(training).parameters())
+    left = sum(parameter.numel() for parameter in model.parameters())
     return PruningResult(model, parameters_removed=1 - left / before)
 
 
 def _each(loss: Callable[[nn.Module], Tensor | Iterable[Tensor]]) -> Losses:
     def losses(model: nn.Module) -> Iterable[Tensor]:
         result = loss(model)
-        return [result] if isinstance(result, Tensor) else result
+        for value in [result] if not isinstance(result, Iterable) or isinstance(result, Tensor) else result:
+            if not isinstance(value, Tensor) or value.numel() != 1 or not value.requires_grad:
+                raise UsageError("loss= must return a tensor of one number with a gradient, or one for each batch")
+            yield value.sum()
 
     return losses

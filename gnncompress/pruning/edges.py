@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch_geometric.data import Data
+
+from gnncompress.errors import PruningError
 
 KEEP = "edge_keep"
 # Fields that have one row an edge, beside edge_index with its one column.
@@ -31,14 +35,21 @@ def kept_edges(model: nn.Module) -> Tensor | None:
 
 def _thinned(model: nn.Module, positional: tuple[Any, ...], named: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
     keep: Tensor = getattr(model, KEEP)
-    seen = dict(named)
-    if named["edge_index"].size(1) != keep.numel():
-        raise ValueError(f"the mask is of {keep.numel()} edges, the graph has {named['edge_index'].size(1)}")
-    seen["edge_index"] = named["edge_index"][:, keep]
-    for field in _PER_EDGE:
-        if named.get(field) is not None:
-            seen[field] = named[field][keep]
-    return positional, seen
+    if named.get("edge_index") is not None:
+        return positional, named | _kept(named, keep)
+    whole = {name: value for name, value in named.items() if isinstance(value, Data)}
+    if not whole:
+        raise PruningError(f"{type(model).__name__}.forward takes no edge_index, so its edges cannot be pruned")
+    return positional, named | {name: copy.copy(data).update(_kept(data, keep)) for name, data in whole.items()}
+
+
+def _kept(fields: Any, keep: Tensor) -> dict[str, Tensor]:
+    """Return the fields that run over edges, with the kept ones only."""
+    edges = fields["edge_index"]
+    if edges.size(1) != keep.numel():
+        raise PruningError(f"the mask is of {keep.numel()} edges, the graph has {edges.size(1)}")
+    found = {field: fields.get(field) for field in _PER_EDGE}
+    return {"edge_index": edges[:, keep]} | {field: v[keep] for field, v in found.items() if v is not None}
 
 
 def random_like(keep: Tensor, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
-from gnncompress.errors import UsageError
+from gnncompress.errors import PruningError, UsageError
 from gnncompress.pruning.allocation import ranked
 from gnncompress.pruning.edges import drop_edges
 from gnncompress.pruning.masks import hold, parametrize_weights, prunable_parameters
@@ -74,6 +74,10 @@ def learned_masks(
 
     Raises:
         UsageError: if the task is not node classification.
+        PruningError: if no message could be masked.
+
+    Deviations: a layer's own normalization comes before the mask, as with a fixed normalized adjacency, and the epoch
+    is chosen by the workload's rule.
     """
     if not isinstance(trainer.task, NodeClassification):
         raise UsageError("edges can be pruned in node classification only, where all items share one graph")
@@ -86,20 +90,27 @@ def learned_masks(
     parametrize_weights(network, steps)
     edge_mask = nn.Parameter(torch.ones(int(keep.sum()), device=keep.device))
     network.register_parameter("edge_mask", edge_mask)
-    _mask_messages(network, edge_mask, edge_index[:, keep])
+    masked = _mask_messages(network, edge_mask, edge_index[:, keep])
     task = _Penalized(trainer.task, [edge_mask, *(step.mask for step in steps.values())])
     replace(trainer, task=cast(Task, task)).train(network)
+    if not masked:
+        raise PruningError(
+            f"{type(network).__name__} passes no messages through a PyG MessagePassing layer, so no mask on its edges "
+            "can be learnt"
+        )
     scores = {layer: step.mask.detach().abs() * alive[layer] for layer, step in steps.items()}
     stay = keep.clone()
     stay[keep] = keep_mask(edge_mask.detach().abs(), round(edge_rate * edge_mask.numel()))
     return ranked(scores, sparsity), stay
 
 
-def _mask_messages(network: nn.Module, mask: Tensor, edge_index: Tensor) -> None:
-    """Multiply every message by the mask of its edge."""
+def _mask_messages(network: nn.Module, mask: Tensor, edge_index: Tensor) -> set[MessagePassing]:
+    """Multiply every message by the mask of its edge; return the layers that did, as they are called."""
+    called: set[MessagePassing] = set()
     no_loop = edge_index[0] != edge_index[1]
 
     def weigh(layer: MessagePassing, inputs: Any, messages: Tensor) -> Tensor:
+        called.add(layer)
         factor = mask
         if messages.size(layer.node_dim) != factor.numel():  # the layer put self-loops of its own at the end
             loops = messages.size(layer.node_dim) - int(no_loop.sum())
@@ -111,3 +122,4 @@ def _mask_messages(network: nn.Module, mask: Tensor, edge_index: Tensor) -> None
     for layer in network.modules():
         if isinstance(layer, MessagePassing):
             layer.register_message_forward_hook(weigh)
+    return called

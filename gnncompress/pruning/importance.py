@@ -21,12 +21,12 @@ Losses = Callable[[nn.Module], Iterable[Tensor]]
 def weight_scores(
     model: nn.Module, importance: Importance, losses: Losses | None = None, seed: int = 0
 ) -> dict[str, Tensor]:
-    """Return the importance of every prunable weight, by layer; a weight that is pruned already scores 0.
+    """Return the importance of every prunable weight, by layer; a weight that is 0 scores -1: it goes first.
 
     magnitude |w|; gradient |g|; taylor |g w|, the first-order change of the loss when w goes; random, uniform in
     (0, 1], the control. g is the gradient of the mean of ``losses(model)``.
 
-    Shapes: each score as its weight, float32, or float64 for a float64 weight; finite and not negative.
+    Shapes: each score as its weight, float32, or float64 for a float64 weight; finite.
 
     Raises:
         PruningError: if there is nothing to prune, or a weight or gradient is NaN; the layer is named.
@@ -50,7 +50,7 @@ def weight_scores(
             layer: (gradients[layer] * weight if importance == "taylor" else gradients[layer]).abs()
             for layer, weight in weights.items()
         }
-    return {layer: _exact(layer, score) for layer, score in scores.items()}
+    return {layer: _exact(layer, score).masked_fill(weights[layer] == 0, -1.0) for layer, score in scores.items()}
 
 
 def weight_gradients(model: nn.Module, losses: Losses | None) -> dict[str, Tensor]:
@@ -75,9 +75,8 @@ def weight_gradients(model: nn.Module, losses: Losses | None) -> dict[str, Tenso
 
 def _random(weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(seed)
-    drawn = {layer: 1 - torch.rand(weight.shape, generator=generator) for layer, weight in weights.items()}
     return {
-        layer: torch.where(weight.cpu() != 0, drawn[layer], 0.0).to(weight.device) for layer, weight in weights.items()
+        layer: 1 - torch.rand(weight.shape, generator=generator).to(weight.device) for layer, weight in weights.items()
     }
 
 

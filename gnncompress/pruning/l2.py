@@ -46,7 +46,9 @@ class L2Regularization:
             may_diverge=True,
         )
         if self.sparsity > 0:
-            return GlobalPruning(self.sparsity).apply(model, trainer)
+            pruned = GlobalPruning(self.sparsity).apply(model, trainer)
+            pruned.warnings += _warnings(pruned.measurements)
+            return pruned
         measurements = trainer.train(model)
         return Compressed(model, [*measurements, *sparsity_measurements(model)], _warnings(measurements))
 

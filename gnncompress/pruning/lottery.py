@@ -32,8 +32,9 @@ class LotteryTicket:
     that 1 - (1 - rate)^round of all are gone; the rest return to their initial values, or to those after ``rewind``
     epochs, and are trained by the base recipe. reinit: the ticket's masks of the same round, another initialization.
     random: as many weights a layer as the ticket's, drawn at random, with the ticket's initialization. All train in
-    the same order of the data. With ``edges`` above 0 masks on weights and edges are learnt first and decide instead,
-    see ``learned_masks``; ``edges`` is the fraction of the remaining edges that each round removes.
+    the same order of the data, drawn anew, with a new optimizer, for the epochs that are left. With ``edges`` above 0
+    masks on weights and edges are learnt first and decide instead, see ``learned_masks``; ``edges`` is the fraction of
+    the remaining edges that each round removes.
 
     Raises:
         UsageError: if the rates are not in (0, 1), the round is below 1 or rewinding goes past the training.
@@ -65,7 +66,7 @@ class LotteryTicket:
         hold(network, masks)
         if keep is not None:
             drop_edges(network, keep)
-        rows = trainer.train(network, epochs=trainer.recipe.epochs - self.rewind)
+        rows = trainer.train(network, start=self.rewind)
         make_permanent(network)
         macs = count_macs(trainer.task.inference(network))
         rows += [
@@ -87,7 +88,7 @@ class LotteryTicket:
             return learned_masks(self._initial(trainer), alive, keep, self.sparsity, self.edges, trainer)
         masks = {layer: weight != 0 for layer, weight in effective_weights(model).items()}
         if self.arm == "random":
-            generator = torch.Generator().manual_seed(trainer.seed + self.round)
+            generator = torch.Generator().manual_seed(1000 * trainer.seed + self.round)
             masks = {layer: random_like(mask, generator) for layer, mask in masks.items()}
             keep = None if keep is None else random_like(keep, generator)
         return masks, keep
@@ -129,7 +130,7 @@ def lottery(
         ticket = run("dense", 0, seed, {})
         for number in range(1, rounds + 1):
             masks = GlobalPruning(after_rounds(number, rate)).masks(ticket)
-            generator = torch.Generator().manual_seed(seed + number)
+            generator = torch.Generator().manual_seed(1000 * seed + number)
             run("random", number, seed, {layer: random_like(mask, generator) for layer, mask in masks.items()})
             run("reinit", number, seed, masks)
             ticket = run("ticket", number, seed, masks)

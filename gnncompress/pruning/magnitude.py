@@ -6,17 +6,20 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Literal, get_args
 
 from torch import Tensor, nn
 
-from gnncompress.errors import UsageError
+from gnncompress.errors import PruningError, UsageError
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.allocation import counted, erk, given, layer_adaptive, ranked, uniform
 from gnncompress.pruning.importance import Importance, Losses, weight_scores
 from gnncompress.pruning.masks import collapsed_layers, hold, make_permanent, sparsity_measurements
+from gnncompress.registry import unknown
 from gnncompress.schedules import cubic
 from gnncompress.tasks.trainer import Trainer
+
+Allocation = Literal["uniform", "erk", "lamp-score", "given"]
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class MagnitudePruning(ABC):
         for name, value in (("sparsity", self.sparsity), ("min-keep", self.min_keep)):
             if not 0 <= value < 1:
                 raise UsageError(f"{name} {value}: must be at least 0 and below 1")
+        if self.importance not in get_args(Importance):
+            raise UsageError(unknown("importance", self.importance, get_args(Importance)))
         if self.steps < 1:
             raise UsageError(f"steps {self.steps}: must be at least 1")
 
@@ -49,9 +54,14 @@ class MagnitudePruning(ABC):
         """Return one mask a prunable layer, True where the weight stays.
 
         Raises:
-            PruningError: if nothing can be pruned, a weight is NaN, or ``min_keep`` excludes the sparsity.
+            PruningError: if nothing can be pruned, nothing would stay, a weight is NaN, or ``min_keep`` excludes the
+                sparsity.
         """
-        return self.choose(weight_scores(model, self.importance, losses, seed))
+        masks = self.choose(weight_scores(model, self.importance, losses, seed))
+        if not any(bool(mask.any()) for mask in masks.values()):
+            total = sum(mask.numel() for mask in masks.values())
+            raise PruningError(f"sparsity {self.sparsity:g} would leave none of the {total:,} weights; lower it")
+        return masks
 
     @abstractmethod
     def choose(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -113,13 +123,18 @@ class FineGrainedPruning(MagnitudePruning):
     Source: arXiv 2510.22058, section 2.4 (fine-grained, layer-wise magnitude pruning); ``allocation`` for the others.
     """
 
-    allocation: Literal["uniform", "erk", "lamp-score", "given"] = "uniform"
+    allocation: Allocation = "uniform"
     layers: Mapping[str, float] = field(default_factory=dict)
 
     def scaled(self, factor: float) -> FineGrainedPruning:
         """Return the same with ``factor`` times the sparsity, that of each layer, too."""
         layers = {layer: factor * sparsity for layer, sparsity in self.layers.items()}
         return replace(self, sparsity=self.sparsity * factor, layers=layers)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.allocation not in get_args(Allocation):
+            raise UsageError(unknown("allocation", self.allocation, get_args(Allocation)))
 
     def choose(self, scores: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Return the masks of one threshold a layer."""

@@ -14,7 +14,7 @@ from torch import Tensor
 def keep_mask(scores: Tensor, remove: int) -> Tensor:
     """Return True for the scores that stay when the ``remove`` smallest go.
 
-    Shapes: scores [n], finite and not negative -> bool [n] with exactly n - remove True.
+    Shapes: scores [n], no NaN -> bool [n] with exactly n - remove True.
     """
     if remove == 0:
         return torch.ones_like(scores, dtype=torch.bool)

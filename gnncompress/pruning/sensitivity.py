@@ -75,9 +75,11 @@ def sensitivity(
     ``gnncompress.recommend`` turns into budgets.
 
     Raises:
-        UsageError: if a sparsity is outside [0, 1), or ``importance`` needs gradients.
+        UsageError: if a sparsity is outside [0, 1), or ``importance`` is neither magnitude nor random.
         PruningError: if there is nothing to prune.
     """
+    if importance not in ("magnitude", "random"):
+        raise UsageError(f"importance {importance}: a model in memory is ranked by magnitude or random here")
     with torch.no_grad():
         whole = float(loss(model))
         lines = [

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from gnncompress.errors import ResultsError
 from gnncompress.measurements import PRIMARY_METRIC
 
 LABELS = ["dataset", "task", "model", "method", "scheme", "sparsity", "finetuned"]
@@ -35,11 +36,17 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     the mean of the majority baseline; every other figure is a mean. Energy is averaged within one source only: a
     group with several sources has a row for each. Runs whose specs differ in more than the seed are never averaged:
     the column ``setting`` then says what differs. ``constant_runs`` and ``diverged_runs`` count the seeds whose model
-    predicts one class only, and whose training diverged.
+    predicts one class only, and whose training diverged. Runs that only look at a model are left out.
+
+    Raises:
+        ResultsError: if no run is left.
     """
     whole = rows[rows["layer"] == ""]
     groups = whole.groupby([*LABELS, "setting"], sort=True, dropna=False)
-    table = pd.DataFrame([line for labels, group in groups for line in _lines(labels, group)])
+    scored = [(labels, group) for labels, group in groups if (group["metric"] == _primary(labels)).any()]
+    if not scored:  # such as those of layer sensitivity
+        raise ResultsError("no run here has a model of its own to report; run 'gnncompress prune' first")
+    table = pd.DataFrame([line for labels, group in scored for line in _lines(labels, group)])
     table["setting"] = _differences(table)
     # Base models first, then method by method, levels ascending.
     order = table.assign(base=table["method"] != _BASE, scheme=table["scheme"].map(_by_number))
@@ -54,7 +61,7 @@ def _by_number(scheme: str) -> str:
 
 def _lines(labels: tuple[Any, ...], group: pd.DataFrame) -> list[dict[str, Any]]:
     line: dict[str, Any] = dict(zip([*LABELS, "setting"], labels, strict=True))
-    metric = PRIMARY_METRIC.get(line["task"], "accuracy")
+    metric = _primary(labels)
     quality = _values(group, "evaluate", metric)
     line |= {
         "seeds": group["seed"].nunique(),
@@ -70,6 +77,10 @@ def _lines(labels: tuple[Any, ...], group: pd.DataFrame) -> list[dict[str, Any]]
     return [
         line | {"energy_j": part["value"].mean(), "energy_source": source} for source, part in energy.groupby("source")
     ] or [line | {"energy_j": float("nan"), "energy_source": "unavailable"}]
+
+
+def _primary(labels: tuple[Any, ...]) -> str:
+    return PRIMARY_METRIC.get(labels[LABELS.index("task")], "accuracy")
 
 
 def _values(group: pd.DataFrame, phase: str, metric: str) -> pd.Series:

@@ -31,10 +31,10 @@ class Trainer:
     on_epoch: Callable[[Progress], None] = lambda progress: None
     may_diverge: bool = False
 
-    def train(self, model: nn.Module, **changes: Any) -> list[Measurement]:
-        """Train ``model`` from where it is by the base recipe, with ``changes`` of it."""
+    def train(self, model: nn.Module, start: int = 0, **changes: Any) -> list[Measurement]:
+        """Train ``model`` by the base recipe, with ``changes`` of it, as if ``start`` epochs were done."""
         recipe = replace(self.recipe, **changes)
-        return train(model, self.task, recipe, self.seed, "train", self.on_epoch, self.may_diverge)
+        return train(model, self.task, recipe, self.seed, "train", self.on_epoch, self.may_diverge, start)
 
     def finetune(self, model: nn.Module, share: float = 1.0) -> list[Measurement]:
         """Fine-tune ``model`` for a ``share`` of the recipe's epochs, at least one."""

@@ -49,6 +49,7 @@ def train(
     phase: Phase,
     on_epoch: Callable[[Progress], None] = lambda progress: None,
     may_diverge: bool = False,
+    start: int = 0,
 ) -> list[Measurement]:
     """Train ``model`` in place and leave it in its best state on the validation set.
 
@@ -56,6 +57,8 @@ def train(
     then the earliest epoch; or the last epoch, whatever it validates like. The state before the first step takes part
     as epoch 0, so fine-tuning never chooses a model that validates worse than the one it was given. The same rule
     chooses base and compressed models.
+
+    ``start`` epochs count as done: the learning rate is where they left it, and so many fewer are run.
 
     Returns duration (seconds), epochs run, the epoch chosen and CPU seconds an epoch of training steps, as
     measurements of ``phase``. With ``may_diverge`` a loss that is not finite ends the training instead of raising, and
@@ -69,10 +72,13 @@ def train(
     optimizer = _OPTIMIZERS[recipe.optimizer](
         model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
     )
-    best, best_epoch, best_state = _rank(task, model, recipe), 0, _snapshot(model)
-    epoch, stepping, diverged = 0, 0.0, False
+    if recipe.decay_every:
+        for group in optimizer.param_groups:
+            group["lr"] *= recipe.decay ** (start // recipe.decay_every)
+    best, best_epoch, best_state = _rank(task, model, recipe), start, _snapshot(model)
+    epoch, stepping, diverged = start, 0.0, False
     with KFAC(model) if recipe.preconditioner == "kfac" else contextlib.nullcontext() as preconditioner:
-        for epoch in range(1, recipe.epochs + 1):
+        for epoch in range(start + 1, recipe.epochs + 1):
             begun = time.process_time()
             loss = _steps(model, task, recipe, optimizer, preconditioner)
             stepping += time.process_time() - begun
@@ -98,9 +104,9 @@ def train(
     model.eval()
     return [
         Measurement(phase, "duration", time.perf_counter() - started, "s"),
-        Measurement(phase, "epochs", epoch, "epochs"),
+        Measurement(phase, "epochs", epoch - start, "epochs"),
         Measurement(phase, "best_epoch", best_epoch, "epochs"),
-        Measurement(phase, "epoch_cpu_duration", stepping / max(epoch, 1), "s"),
+        Measurement(phase, "epoch_cpu_duration", stepping / max(epoch - start, 1), "s"),
         *([Measurement(phase, "diverged", int(diverged), "runs")] if may_diverge else []),
     ]
 

@@ -35,6 +35,7 @@ def test_the_contrastive_loss_is_an_option() -> None:
         (["learning_rate=fast"], r"--set learning_rate=fast: must be a number, such as 0\.01"),
         (["learning_rate=-1"], "--set learning_rate=-1: must be a finite number, at least 0"),
         (["learning_rate=inf"], "must be a finite number"),
+        (["epochs=0"], "--set epochs=0: must be a finite number, at least 1"),
         (["optimizer=sgd"], "--set optimizer=sgd: use adam, adamw"),
     ],
 )

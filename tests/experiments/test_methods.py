@@ -29,6 +29,10 @@ def test_settings_and_their_short_form() -> None:
     assert spec.scheme == "taylor erk min_keep=0.05 steps=3"
 
 
+def test_a_number_is_one_run_however_it_is_written() -> None:
+    assert resolve("digits", method="l2", rate=1).run_id == resolve("digits", method="l2", rate=1.0).run_id
+
+
 def test_origins() -> None:
     spec = pruned()
     assert spec.origin == spec.base()
@@ -82,6 +86,10 @@ def test_bad_allocation_files(tmp_path: Path, content: str, message: str) -> Non
             "--steps: method structured has no such option; it belongs to global, fine",
         ),
         ({"method": "l2"}, "method l2 needs --rate"),
+        ({"method": "l2", "rate": "much"}, "--rate much: must be a number"),
+        ({"method": "l2", "rate": float("inf")}, "--rate inf: must be a finite number, at least 0"),
+        ({"min_keep": 7}, "--min-keep 7: must be a finite number, at least 0 and below 1"),
+        ({"steps": 2.5}, "--steps 2.5: must be a whole number, at least 1"),
         ({"method": "l2", "rate": 0.1, "allocation": "erk"}, "makes the method fine-grained, not l2"),
     ],
 )

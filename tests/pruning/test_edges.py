@@ -3,9 +3,11 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import nn
+from torch_geometric.data import Data
 from torch_geometric.nn import GCNConv
 from torch_geometric.utils import to_dense_adj
 
+from gnncompress.errors import PruningError
 from gnncompress.models.convnet import GCN
 from gnncompress.pruning.edges import drop_edges, kept_edges, random_like
 from gnncompress.pruning.graph_lottery import SoftMask, _mask_messages
@@ -41,7 +43,7 @@ def test_attributes_of_edges_go_with_them() -> None:
 
 
 def test_a_mask_of_another_graph_is_refused() -> None:
-    with pytest.raises(ValueError, match="the mask is of 5 edges, the graph has 6"):
+    with pytest.raises(PruningError, match="the mask is of 5 edges, the graph has 6"):
         drop_edges(model(), torch.ones(5, dtype=torch.bool))(x=X, edge_index=EDGES)
 
 
@@ -77,3 +79,23 @@ def test_soft_masks_multiply_weights() -> None:
     torch.testing.assert_close(layer.weight, weight / 2)
     layer(torch.ones(1, 3)).sum().backward()
     torch.testing.assert_close(step.mask.grad, weight)
+
+
+def test_a_model_that_takes_the_whole_data() -> None:
+    class Whole(nn.Module):
+        def forward(self, data: Data) -> torch.Tensor:
+            return torch.cat([data.edge_index, data.edge_attr.t().long()])
+
+    data = Data(x=X, edge_index=EDGES, edge_attr=torch.arange(6.0).unsqueeze(1))
+    keep = torch.tensor([True, False, False, True, False, False])
+    assert drop_edges(Whole(), keep)(data=data).tolist() == [[0, 3], [1, 2], [0, 3]]
+    assert data.edge_index is EDGES, "the data themselves stay"
+
+
+def test_a_model_without_edges_is_refused() -> None:
+    class Blind(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x
+
+    with pytest.raises(PruningError, match=r"Blind\.forward takes no edge_index, so its edges cannot be pruned"):
+        drop_edges(Blind(), torch.ones(6, dtype=torch.bool))(x=X)

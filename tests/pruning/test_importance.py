@@ -54,12 +54,12 @@ def test_gradient_is_that_of_the_mean_over_batches() -> None:
 
 
 @pytest.mark.parametrize("importance", ["magnitude", "gradient", "taylor", "random"])
-def test_what_is_pruned_scores_nothing(importance: str) -> None:
+def test_what_is_pruned_ranks_below_all_else(importance: str) -> None:
     network = model()
     hold(network, {"0.weight": torch.tensor([[True, False]])})
     scores = weight_scores(network, importance, lambda pruned: [loss(pruned)])["0.weight"]  # type: ignore[arg-type]
-    assert scores[0, 1] == 0
-    assert scores[0, 0] > 0
+    assert scores[0, 1] == -1
+    assert scores[0, 0] >= 0
 
 
 def test_random_depends_on_the_seed_alone() -> None:
@@ -89,3 +89,30 @@ def test_bad_input() -> None:
         weight_scores(model(), "gradient")
     with pytest.raises(PruningError, match=r"layer 0\.weight: some weights are NaN, or their gradients"):
         weight_scores(model(), "gradient", lambda network: [loss(network) * float("nan")])
+
+
+def test_pruned_weights_never_tie_with_live_ones() -> None:
+    network = nn.Sequential(nn.Linear(10, 1, bias=False))
+    inputs = torch.zeros(1, 10)
+    inputs[0, 5:] = 1  # the first five weights have no gradient, but are not zero
+
+    def total(pruned: nn.Module) -> torch.Tensor:
+        return pruned(inputs).sum()
+
+    hold(network, {"0.weight": torch.tensor([[True] * 8 + [False] * 2])})
+    result = gnncompress.prune(network, sparsity=0.6, importance="taylor", loss=total)
+    assert int((network[0].weight == 0).sum()) == 6 == round(10 * result.sparsity)
+
+
+@pytest.mark.parametrize("value", [1.0, torch.ones(3, requires_grad=True), torch.tensor(1.0)])
+def test_losses_that_are_none(value: object) -> None:
+    with pytest.raises(UsageError, match="loss= must return a tensor of one number with a gradient"):
+        gnncompress.prune(model(), importance="taylor", loss=lambda network: value)  # type: ignore[arg-type, return-value]
+
+
+def test_the_model_is_ranked_in_evaluation_mode_and_left_in_its_own() -> None:
+    network = nn.Sequential(nn.Linear(2, 4), nn.BatchNorm1d(4), nn.Linear(4, 1))
+    before = network[1].running_mean.clone()
+    gnncompress.prune(network, importance="gradient", loss=loss)
+    assert network.training
+    assert torch.equal(network[1].running_mean, before)

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch_geometric.data import Data
 
 import gnncompress
-from gnncompress.errors import UsageError
+from gnncompress.errors import PruningError, UsageError
 from gnncompress.experiments.lottery import lottery_specs
 from gnncompress.models.convnet import GCN
 from gnncompress.pruning.lottery import LotteryTicket
 from gnncompress.schedules import after_rounds
+from gnncompress.tasks import training
 from gnncompress.tasks.node_classification import NodeClassification
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import Split
@@ -88,7 +89,7 @@ def test_rewinding_returns_to_the_dense_model_of_that_epoch() -> None:
         def train(self, model: nn.Module, **changes: Any) -> list[Any]:
             if changes.get("select") == "last":
                 return super().train(model, **changes)
-            assert changes["epochs"] == RECIPE.epochs - 2
+            assert changes == {"start": 2}
             return []
 
     ticket = LotteryTicket(0.5, 1, rate=0.5, rewind=2).apply(dense(), FirstOnly(task(), RECIPE, None, 0, build)).model
@@ -204,3 +205,39 @@ def test_the_experiment_in_memory_is_that_of_the_runs() -> None:
             line = table[(table["arm"] == arm) & (table["round"] == number)].iloc[0]
             assert line["value"] == pytest.approx(score(model), abs=1e-6)
     assert gnncompress.verdicts(table)["verdict"].tolist() == ["undecided", "undecided"], "one seed decides nothing"
+
+
+class PlainSums(nn.Module):
+    """Adds neighbours without a layer of PyG."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lin = nn.Linear(6, 2)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        h = self.lin(x)
+        return h.index_add(0, edge_index[1], h[edge_index[0]])
+
+
+def test_edges_need_messages_that_a_mask_can_weigh() -> None:
+    plan = Trainer(task(), RECIPE, None, 0, lambda seed: PlainSums())
+    with pytest.raises(PruningError, match="PlainSums passes no messages through a PyG MessagePassing layer"):
+        LotteryTicket(0.2, 1, edges=0.05).apply(PlainSums(), plan)
+
+
+def test_rewound_training_goes_on_with_the_schedule() -> None:
+    rates: list[float] = []
+
+    class Watched(torch.optim.SGD):
+        def step(self, *arguments: Any) -> None:  # type: ignore[override]
+            rates.append(self.param_groups[0]["lr"])
+
+    plan = trainer(decay_every=2, decay=0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(training._OPTIMIZERS, "adam", lambda parameters, lr, weight_decay: Watched(parameters, lr=lr))
+        plan.train(build(0))
+        whole, rates = rates, []
+        rows = plan.train(build(0), start=3)
+    assert whole == pytest.approx([0.05, 0.05, 0.005, 0.005, 0.0005, 0.0005])
+    assert rates == pytest.approx(whole[3:])
+    assert {row.metric: row.value for row in rows}["epochs"] == 3

@@ -204,6 +204,17 @@ def test_bad_settings() -> None:
         gnncompress.prune(network(), min_keep=1.5)
     with pytest.raises(UsageError, match="steps 0: must be at least 1"):
         GlobalPruning(0.5, steps=0)
+    with pytest.raises(UsageError, match="steps: there is fine-tuning between steps; call prune once for each"):
+        gnncompress.prune(network(), steps=3)
+    with pytest.raises(UsageError, match=r"unknown importance 'magnitud'; did you mean magnitude\?"):
+        gnncompress.prune(network(), importance="magnitud")
+    with pytest.raises(UsageError, match=r"unknown allocation 'ekr'; did you mean erk\?"):
+        gnncompress.prune(network(), "fine-grained", allocation="ekr")
+    with pytest.raises(UsageError, match=r"prune takes a torch\.nn\.Module, not a str"):
+        gnncompress.prune("model")  # type: ignore[arg-type]
+    for method in ("global", "fine-grained"):
+        with pytest.raises(PruningError, match=r"sparsity 0\.999 would leave none of the 50 weights; lower it"):
+            gnncompress.prune(network(), method, 0.999)
     with pytest.raises(UsageError, match=r"method global: .*unexpected keyword argument 'alocation'"):
         gnncompress.prune(network(), alocation="erk")
     with pytest.raises(UsageError, match="needs gradients: give loss="):

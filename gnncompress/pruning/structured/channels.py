@@ -58,16 +58,17 @@ def find_channels(model: nn.Module, forward: Forward, free_outputs: bool = False
 
     Source: Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023.
     """
-    graph, shapes, whole = trace(model, forward)
+    graph, shapes, opaque = trace(model, forward)
+    whole = dict(opaque)
     names = {module: name for name, module in model.named_modules()}
     tensors = {id(tensor): name for name, tensor in [*model.named_parameters(), *model.named_buffers()]}
     owner: dict[tuple[str, int], np.ndarray] = {}
     group: list[int] = []
     layers: list[tuple[str, ...]] = []
     for items in _groups(graph, shapes, names):
-        members = [member for item in items if (member := _member(item, graph, shapes)) is not None]
+        members = [member for item in items if (member := _member(item, graph, shapes, names)) is not None]
         widened = tuple(dict.fromkeys(names[m.module] for m in members if m.outwards))
-        reason = _why_whole(items, names, whole, free_outputs)
+        reason = _why_whole(items, names, opaque, free_outputs)
         if reason:
             whole |= {name: reason for name in widened if name not in whole}
             continue
@@ -98,7 +99,9 @@ def _groups(
     return sorted((group.items for group in groups), key=first)
 
 
-def _member(item: Any, graph: tp.DependencyGraph, shapes: Mapping[nn.Module, Shape]) -> _Member | None:
+def _member(
+    item: Any, graph: tp.DependencyGraph, shapes: Mapping[nn.Module, Shape], names: Mapping[nn.Module, str]
+) -> _Member | None:
     """Return the layer that an item of a group is about; operations without weights are none."""
     module = item.dep.target.module
     if module not in shapes:
@@ -106,6 +109,11 @@ def _member(item: Any, graph: tp.DependencyGraph, shapes: Mapping[nn.Module, Sha
     shape = shapes[module]
     outwards = graph.is_out_channel_pruning_fn(item.dep.handler)
     root = np.full(shape.outputs if outwards else shape.inputs, -1)
+    if max(item.idxs, default=0) >= len(root):
+        raise PruningError(
+            f"layer {names[module]}: between it and the layers that share its channels the model cuts or reshapes them "
+            "in a way that cannot be followed"
+        )
     root[np.asarray(item.idxs)] = np.asarray(item.root_idxs)
     return _Member(module, shape, outwards, root)
 

@@ -54,11 +54,12 @@ def layer_shape(module: nn.Module) -> Shape | str:
     """
     kind, rule = type(module).__name__, RULES.get(type(module))
     weights = {name for name, parameter in module.named_parameters() if parameter.numel() > 1}
+    statistics = any(buffer.numel() > 1 for buffer in module.buffers(recurse=False))
     if rule is None:
         own = any(parameter.numel() > 1 for parameter in module.parameters(recurse=False))
         unclear = isinstance(module, pyg.MessagePassing) and type(module) not in TRANSPARENT
         return f"no rule for {kind}" if weights and (own or unclear) else ""
-    if not weights:
+    if not weights and not statistics:
         return ""
     shape = rule(module)
     unknown = sorted(weights - {slot.tensor for slot in shape.out_slots})

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -19,10 +19,13 @@ from gnncompress.pruning.masks import sparsity_measurements
 from gnncompress.pruning.structured.channels import OUTPUT, Channels, find_channels
 from gnncompress.pruning.structured.surgery import parameters_left, replace_tensors, shrunk_tensors, zeroed
 from gnncompress.pruning.structured.tracing import Forward
+from gnncompress.registry import unknown
 from gnncompress.tasks.trainer import Trainer
 
 # How far the smaller model's outputs may lie from the masked dense model's, of the largest output or of 1.
 TOLERANCE = 1e-5
+
+Importance = Literal["l1", "l2", "taylor", "random"]
 
 
 @dataclass(frozen=True)
@@ -43,11 +46,13 @@ class StructuredPruning:
     """
 
     sparsity: float
-    importance: Literal["l1", "l2", "taylor", "random"] = "l2"
+    importance: Importance = "l2"
 
     def __post_init__(self) -> None:
         if not 0 <= self.sparsity < 1:
             raise UsageError(f"sparsity {self.sparsity}: must be at least 0 and below 1")
+        if self.importance not in get_args(Importance):
+            raise UsageError(unknown("importance", self.importance, get_args(Importance)))
 
     def apply(self, model: nn.Module, trainer: Trainer) -> Compressed:
         """Shrink ``model`` in place and fine-tune it if that is wanted.
@@ -96,15 +101,20 @@ class StructuredPruning:
         removed = self.choose(model, channels, unit_importance(model, channels, self.importance, losses, seed))
         with torch.no_grad():
             with zeroed(model, channels, removed):
-                masked = forward(model)
+                masked = _called(forward, model, seed)
             own = dict(model.named_parameters()) | dict(model.named_buffers())
             before = {name: own[name].detach().clone() for name, _ in channels.owner}
             try:
                 replace_tensors(model, shrunk_tensors(model, channels, removed))
-                _insist_equal(forward(model), masked, channels)
-            except Exception:
+                _insist_equal(_called(forward, model, seed), masked, channels)
+            except Exception as error:
                 replace_tensors(model, before)
-                raise
+                if isinstance(error, PruningError):
+                    raise
+                raise PruningError(
+                    f"the smaller model cannot be called ({type(error).__name__}: {' '.join(str(error).split())}): it "
+                    f"uses sizes or channels in a way that cannot be followed, between the layers {_named(channels)}"
+                ) from error
         return channels, removed
 
     def choose(self, model: nn.Module, channels: Channels, importance: np.ndarray) -> np.ndarray:
@@ -123,7 +133,7 @@ class StructuredPruning:
             return parameters_left(model, channels, removed)
 
         counts = [left(count) for count in range(len(order) + 1)]
-        nearest = int(np.abs(np.array(counts) - wanted).argmin())
+        nearest = max(int(np.abs(np.array(counts) - wanted).argmin()), int(self.sparsity > 0))
         step = max((before - after for before, after in pairwise(counts)), default=0)
         if counts[-1] > wanted + step:
             kept = [f"{layer} ({reason})" for layer, reason in channels.whole.items()]
@@ -137,7 +147,7 @@ class StructuredPruning:
 
 
 def unit_importance(
-    model: nn.Module, channels: Channels, importance: str, losses: Losses | None = None, seed: int = 0
+    model: nn.Module, channels: Channels, importance: Importance, losses: Losses | None = None, seed: int = 0
 ) -> np.ndarray:
     """Return the importance of every unit: [units]; see ``StructuredPruning``.
 
@@ -196,8 +206,18 @@ def _insist_equal(pruned: Tensor, masked: Tensor, channels: Channels) -> None:
         what = f"differ by {difference:.2g}"
     else:
         what = f"have the shapes {list(pruned.shape)} and {list(masked.shape)}"
-    layers = ", ".join(layer for group in channels.layers for layer in group)
     raise PruningError(
         f"the outputs of the smaller and of the masked model {what}: the model mixes channels in a way that cannot "
-        f"be followed, between the layers {layers}"
+        f"be followed, between the layers {_named(channels)}"
     )
+
+
+def _named(channels: Channels) -> str:
+    return ", ".join(layer for group in channels.layers for layer in group)
+
+
+def _called(forward: Forward, model: nn.Module, seed: int) -> Tensor:
+    """Call the model with the same random draws each time: some models draw in evaluation, too."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return forward(model)

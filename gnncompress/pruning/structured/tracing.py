@@ -44,8 +44,15 @@ def trace(model: nn.Module, forward: Forward) -> tuple[tp.DependencyGraph, dict[
                 f"{type(model).__name__} cannot be traced for structured pruning: "
                 f"{type(error).__name__}: {' '.join(str(error).split())}"
             ) from error
-    model.train(was_training)
+        finally:
+            model.train(was_training)
     names = {module: name for name, module in model.named_modules()}
+    unseen = [names[module] for module in (*shapes, *opaque) if module not in graph.module2node]
+    if unseen:
+        raise PruningError(
+            f"layer {', '.join(unseen)} is not called in inference, so its channels cannot be followed; "
+            "take it out of the model, or prune single weights"
+        )
     return graph, shapes, {names[module]: reason for module, reason in opaque.items()}
 
 
