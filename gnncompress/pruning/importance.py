@@ -45,7 +45,7 @@ def weight_scores(
     elif importance == "random":
         scores = _random(weights, seed)
     else:
-        gradients = weight_gradients(model, losses)
+        gradients = mean_gradients(model, prunable_parameters(model), losses)
         scores = {
             layer: (gradients[layer] * weight if importance == "taylor" else gradients[layer]).abs()
             for layer, weight in weights.items()
@@ -53,24 +53,25 @@ def weight_scores(
     return {layer: _exact(layer, score).masked_fill(weights[layer] == 0, -1.0) for layer, score in scores.items()}
 
 
-def weight_gradients(model: nn.Module, losses: Losses | None) -> dict[str, Tensor]:
-    """Return the gradient of the mean loss by prunable layer; zero where the loss does not depend on a weight.
+def mean_gradients(
+    model: nn.Module, parameters: Mapping[str, nn.Parameter], losses: Losses | None
+) -> dict[str, Tensor]:
+    """Return the gradient of the mean loss by parameter; zero where the loss does not depend on one.
 
     Raises:
         UsageError: if there are no losses.
     """
     if losses is None:
         raise UsageError("this importance needs gradients: give loss=, a function of the model")
-    parameters = prunable_parameters(model)
-    total = {layer: torch.zeros_like(parameter) for layer, parameter in parameters.items()}
+    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
     batches = 0
     for loss in losses(model):
         found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        for layer, gradient in zip(parameters, found, strict=True):
+        for name, gradient in zip(parameters, found, strict=True):
             if gradient is not None:
-                total[layer] += gradient
+                total[name] += gradient
         batches += 1
-    return {layer: gradient / max(batches, 1) for layer, gradient in total.items()}
+    return {name: gradient / max(batches, 1) for name, gradient in total.items()}
 
 
 def _random(weights: Mapping[str, Tensor], seed: int) -> dict[str, Tensor]:

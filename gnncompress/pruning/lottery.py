@@ -80,13 +80,11 @@ class LotteryTicket:
 
     def _masks(self, model: nn.Module, trainer: Trainer) -> tuple[dict[str, Tensor], Tensor | None]:
         """Return which weights, and which edges if edges are pruned, this round's network keeps."""
-        keep = kept_edges(model)
+        if self.arm == "ticket" and not self.edges:
+            return GlobalPruning(self.sparsity).masks(model), None
+        masks, keep = {layer: weight != 0 for layer, weight in effective_weights(model).items()}, kept_edges(model)
         if self.arm == "ticket":
-            if not self.edges:
-                return GlobalPruning(self.sparsity).masks(model), None
-            alive = {layer: weight != 0 for layer, weight in effective_weights(model).items()}
-            return learned_masks(self._initial(trainer), alive, keep, self.sparsity, self.edges, trainer)
-        masks = {layer: weight != 0 for layer, weight in effective_weights(model).items()}
+            return learned_masks(self._initial(trainer), masks, keep, self.sparsity, self.edges, trainer)
         if self.arm == "random":
             generator = torch.Generator().manual_seed(1000 * trainer.seed + self.round)
             masks = {layer: random_like(mask, generator) for layer, mask in masks.items()}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from gnncompress.errors import PruningError, UsageError
 from gnncompress.measurements import Compressed, Measurement
-from gnncompress.pruning.importance import Losses
+from gnncompress.pruning.importance import Losses, mean_gradients
 from gnncompress.pruning.masks import sparsity_measurements
 from gnncompress.pruning.structured.channels import OUTPUT, Channels, find_channels
 from gnncompress.pruning.structured.surgery import parameters_left, replace_tensors, shrunk_tensors, zeroed
@@ -159,7 +158,7 @@ def unit_importance(
         drawn: np.ndarray = np.random.default_rng(seed).random(units)
         return drawn
     parameters = dict(model.named_parameters())
-    gradients = _gradients(model, parameters, losses) if importance == "taylor" else {}
+    gradients = mean_gradients(model, parameters, losses) if importance == "taylor" else {}
     total = np.zeros(units)
     for (name, dim), owner in channels.owner.items():
         if name not in parameters:
@@ -169,18 +168,6 @@ def unit_importance(
         slices = values.sum([d for d in range(values.dim()) if d != dim]) if values.dim() > 1 else values
         np.add.at(total, owner[owner >= 0], slices.cpu().numpy()[owner >= 0])
     return np.sqrt(total) if importance == "l2" else total
-
-
-def _gradients(model: nn.Module, parameters: Mapping[str, nn.Parameter], losses: Losses | None) -> dict[str, Tensor]:
-    if losses is None:
-        raise UsageError("importance taylor needs gradients: give loss=, a function of the model")
-    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
-    for loss in losses(model):
-        found = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
-        for name, gradient in zip(parameters, found, strict=True):
-            if gradient is not None:
-                total[name] += gradient
-    return total
 
 
 def _removal_order(group: np.ndarray, importance: np.ndarray) -> np.ndarray:

@@ -299,7 +299,7 @@ def test_a_model_that_mixes_channels_is_refused_and_left_as_it_was() -> None:
         (lambda: pyg.PNAConv(5, 5, ["sum"], ["identity"], torch.ones(4).long()), {}, PruningError, "no rule|cannot be"),
         (lambda: nn.Linear(4, 3), {}, PruningError, "cannot be traced for structured pruning: RuntimeError: mat1"),
         (lambda: Mixing(), {"sparsity": 1.0}, UsageError, "must be at least 0 and below 1"),
-        (lambda: Mixing(), {"importance": "taylor"}, UsageError, "taylor needs gradients: give loss="),
+        (lambda: Mixing(), {"importance": "taylor"}, UsageError, "this importance needs gradients: give loss="),
         (lambda: Mixing(), {"importance": "magnitude"}, UsageError, "unknown importance 'magnitude'; there is: l1"),
         (lambda: Mixing(), {"forward": None}, UsageError, "method structured needs forward="),
         (lambda: Mixing(), {"min_keep": 2}, UsageError, "unexpected keyword argument 'min_keep'"),
