@@ -11,6 +11,7 @@ import torch_pruning as tp
 from torch import nn
 
 from gnncompress.errors import PruningError
+from gnncompress.pruning.masks import NORMALIZATIONS
 from gnncompress.pruning.structured.layers import Shape, find
 from gnncompress.pruning.structured.tracing import Forward, trace
 
@@ -22,13 +23,15 @@ class Channels:
     """The units of a model, numbered through.
 
     ``owner`` gives, for a dimension of a tensor (name, dim), the unit that each index belongs to, or -1. ``group``
-    [units] numbers the sets of layers that share their channels, ``layers`` names those of each set. ``whole`` says of
-    every layer that keeps all its channels why it does.
+    [units] numbers the sets of layers that share their channels, ``layers`` names those of each set, ``passes`` counts
+    the operations besides products that work on them. ``whole`` says of every layer that keeps all its channels why
+    it does.
     """
 
     owner: dict[tuple[str, int], np.ndarray]
     group: np.ndarray
     layers: tuple[tuple[str, ...], ...]
+    passes: tuple[int, ...]
     whole: dict[str, str]
 
 
@@ -65,6 +68,7 @@ def find_channels(model: nn.Module, forward: Forward, free_outputs: bool = False
     owner: dict[tuple[str, int], np.ndarray] = {}
     group: list[int] = []
     layers: list[tuple[str, ...]] = []
+    passes: list[int] = []
     for items in _groups(graph, shapes, names):
         members = [member for item in items if (member := _member(item, graph, shapes, names)) is not None]
         widened = tuple(dict.fromkeys(names[m.module] for m in members if m.outwards))
@@ -80,10 +84,11 @@ def find_channels(model: nn.Module, forward: Forward, free_outputs: bool = False
                 owner[key] = np.where(unit >= 0, unit, owner.get(key, unit))
         group += [len(layers)] * (int(units.max()) + 1)
         layers.append(widened)
+        passes.append(_passes(items, shapes))
     if not group:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in whole.items())
         raise PruningError(f"{type(model).__name__} has no channels that could be removed ({reasons or 'no layers'})")
-    return Channels(owner, np.array(group), tuple(layers), whole)
+    return Channels(owner, np.array(group), tuple(layers), tuple(passes), whole)
 
 
 def _groups(
@@ -132,6 +137,12 @@ def _why_whole(
         if target.type == tp.ops.OPTYPE.OUTPUT and not free_outputs:
             return OUTPUT
     return ""
+
+
+def _passes(items: Sequence[Any], shapes: Mapping[nn.Module, Shape]) -> int:
+    """Count the operations on a group's channels that are no products, at least 1."""
+    modules = {item.dep.target.module for item in items}
+    return max(sum(module not in shapes or isinstance(module, NORMALIZATIONS) for module in modules), 1)
 
 
 def _units(members: Sequence[_Member], roots: int) -> np.ndarray:

@@ -206,9 +206,20 @@ def test_the_importance_of_a_channel_by_hand() -> None:
 
 def test_order_of_removal_by_hand() -> None:
     group = np.array([0, 0, 0, 0, 1, 1])
-    order = _removal_order(group, np.array([4.0, 1.0, 3.0, 2.0, 9.0, 0.5]))
-    # Set 0 loses 1/4, 2/4, 3/4 by units 1, 3, 2; set 1 loses 1/2 by unit 5; the last of each set stays.
-    assert order.tolist() == [1, 3, 5, 2]
+    importance = np.array([4.0, 1.0, 3.0, 2.0, 9.0, 0.5])
+    # Of set 0 stay 3/4, 2/4, 1/4 without units 1, 3, 2; of set 1 stays 1/2 without unit 5; the last of each set stays.
+    assert _removal_order(group, importance, [1, 1]).tolist() == [1, 3, 5, 2]
+    # Of set 1 stays k^2 where k stays of set 0: 1/2 counts as 0.71.
+    assert _removal_order(group, importance, [1, 2]).tolist() == [1, 5, 3, 2]
+
+
+def test_channels_go_in_blocks_of_eight() -> None:
+    group = np.repeat([0, 1], [20, 6])
+    order = _removal_order(group, np.arange(26.0), [1, 1])
+    # What stays: 5/6, then 16/20, 4/6, 3/6, 8/20, and one by one 7/20, 2/6, 6/20, ...
+    assert order[:7].tolist() == [20, 0, 1, 2, 3, 21, 22]
+    assert order[7:18].tolist() == [*range(4, 12), 12, 23, 13]
+    assert len(order) == 24
 
 
 @settings(deadline=None, max_examples=25)
