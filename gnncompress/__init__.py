@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from gnncompress.checkpoints import load_checkpoint, save_checkpoint
     from gnncompress.errors import GnncompressError
     from gnncompress.experiments.api import experiment
+    from gnncompress.experiments.restoring import load_model
     from gnncompress.pruning import lottery, make_permanent, prune, sensitivity
     from gnncompress.reporting import read_results, recommend, summarize, verdicts
 
@@ -20,6 +21,7 @@ _EXPORTS = {
     "GnncompressError": "gnncompress.errors",
     "experiment": "gnncompress.experiments.api",
     "load_checkpoint": "gnncompress.checkpoints",
+    "load_model": "gnncompress.experiments.restoring",
     "lottery": "gnncompress.pruning",
     "make_permanent": "gnncompress.pruning",
     "prune": "gnncompress.pruning",
@@ -36,6 +38,7 @@ __all__ = [
     "__version__",
     "experiment",
     "load_checkpoint",
+    "load_model",
     "lottery",
     "make_permanent",
     "prune",

@@ -1,4 +1,4 @@
-"""Opening safetensors files, with every failure as one line that names the file."""
+"""Opening safetensors files and bounding what they unpack to, with every failure as one line that names the file."""
 
 from __future__ import annotations
 
@@ -29,3 +29,16 @@ def open_safetensors(path: Path) -> Iterator[Any]:
         except SafetensorError as error:
             raise CheckpointError(f"{path}: not a safetensors file, or cut short ({error})") from error
         yield file
+
+
+def check_size(path: Path, size: int, bound: int) -> None:
+    """Insist that the tensors of a file take at most ``bound`` bytes.
+
+    Raises:
+        CheckpointError: if they say to take more.
+    """
+    if size > bound:
+        raise CheckpointError(
+            f"{path}: says to unpack to {size:,} bytes, more than the {bound:,} allowed; if you trust it, allow more "
+            "with max_bytes, or --max-bytes"
+        )

@@ -20,10 +20,11 @@ from gnncompress.files import replacing, write_bytes
 TORCH_SUFFIXES = (".pt", ".pth")
 
 
-def read_state_dict(path: str | Path) -> dict[str, Tensor]:
+def read_state_dict(path: str | Path, max_bytes: int | None = None) -> dict[str, Tensor]:
     """Read a state_dict from a packed checkpoint, a safetensors file or a torch.save file.
 
-    A torch.save file is loaded with ``weights_only=True``: it can hold tensors but run no code.
+    ``max_bytes`` bounds what a packed checkpoint may unpack to, see ``load_checkpoint``. A torch.save file is loaded
+    with ``weights_only=True``: it can hold tensors but run no code.
 
     Raises:
         CheckpointError: naming the file and what is wrong with it.
@@ -34,7 +35,7 @@ def read_state_dict(path: str | Path) -> dict[str, Tensor]:
     if _is_torch_file(path):
         return _read_torch(path)
     if is_packed(path):
-        return load_checkpoint(path)
+        return load_checkpoint(path, max_bytes)
     with open_safetensors(path) as file:
         return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 

@@ -50,6 +50,15 @@ def dense_size(state: Mapping[str, Tensor]) -> int:
     return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
 
 
+def values_only_size(state: Mapping[str, Tensor]) -> int:
+    """Return the bytes of the values that are not zero, of a tensor of zeros all of them.
+
+    So sizes are counted in arXiv 2510.22058, Algorithm 1, which keeps neither positions nor container: nothing can be
+    restored from such a file, and real ones are measured instead. It is here to compare with its tables.
+    """
+    return sum((int(tensor.count_nonzero()) or tensor.numel()) * tensor.element_size() for tensor in state.values())
+
+
 def same_bits(one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> bool:
     """Say whether two state_dicts have the same names, dtypes, shapes and bits."""
     return one.keys() == other.keys() and all(

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from gnncompress.checkpoints import dense_size, load_checkpoint, same_bits, save_checkpoint
+from gnncompress.checkpoints import dense_size, load_checkpoint, same_bits, save_checkpoint, values_only_size
 from gnncompress.errors import CheckpointError
 from gnncompress.experiments.building import load_model, load_task, new_model
 from gnncompress.experiments.inference import measure_inference
 from gnncompress.experiments.methods import METHODS
+from gnncompress.experiments.restoring import card_of
 from gnncompress.experiments.rows import to_csv
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.experiments.store import ENVIRONMENT, MODEL, RESULTS, SPEC, Store
@@ -43,7 +45,8 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
         rows = list(result.measurements)
         if not spec.analysis:
             rows += task.evaluate(result.model)
-            rows += _pack(result.model, folder / MODEL, _original(spec, store) or result.model.state_dict())
+            original = _original(spec, store) or result.model.state_dict()
+            rows += _pack(result.model, folder / MODEL, original, card_of(spec, task))
             rows += isolated(measure_inference, spec, folder / MODEL, data_root)
         write_json(folder / SPEC, spec.model_dump(mode="json"))
         write_json(folder / ENVIRONMENT, environment(spec.device, spec.threads) | {"notes": list(task.notes)})
@@ -73,11 +76,13 @@ def _original(spec: RunSpec, store: Store) -> dict[str, Tensor] | None:
     return None if spec.origin is None else load_checkpoint(store.path(spec.origin) / MODEL)
 
 
-def _pack(model: nn.Module, path: Path, original: Mapping[str, Tensor]) -> list[Measurement]:
+def _pack(
+    model: nn.Module, path: Path, original: Mapping[str, Tensor], metadata: Mapping[str, Any]
+) -> list[Measurement]:
     """Write the packed checkpoint, read it back, insist that not a bit differs; compare it with the dense original."""
     state = model.state_dict()
     started = time.perf_counter()
-    size = save_checkpoint(model, path)
+    size = save_checkpoint(model, path, metadata)
     packed = time.perf_counter()
     restored = load_checkpoint(path)
     unpacked = time.perf_counter()
@@ -88,6 +93,7 @@ def _pack(model: nn.Module, path: Path, original: Mapping[str, Tensor]) -> list[
         Measurement("checkpoint", "checkpoint_size", size, "bytes"),
         Measurement("checkpoint", "dense_size", dense, "bytes", "computed"),
         Measurement("checkpoint", "size_ratio", dense / size, "ratio", "computed"),
+        Measurement("checkpoint", "values_only_size", values_only_size(state), "bytes", "computed"),
         Measurement("checkpoint", "pack_duration", packed - started, "s"),
         Measurement("checkpoint", "unpack_duration", unpacked - packed, "s"),
     ]
