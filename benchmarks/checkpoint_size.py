@@ -1,64 +1,231 @@
-"""Claim: packed checkpoints of the trained Spline model are smaller than the paper's values-only files.
+"""Claim: packed checkpoints are smaller than every peer's and than the paper's values-only files, at every sparsity.
 
-Run: GNNCOMPRESS_DATA=... python benchmarks/checkpoint_size.py (needs the extra ``bench``)
-The paper's files hold the non-zero values without their positions and cannot be decoded; ours can. Peers in the
-same run: torch.save, Zstandard of torch.save, and blosc2 of the raw tensors. Ratio = raw float32 bytes / file bytes.
+Run: GNNCOMPRESS_DATA=... python benchmarks/checkpoint_size.py [--big] [FILE ...]   (needs the extra ``bench``)
+FILE is any checkpoint, such as runs/<run>/model.safetensors of ``gnncompress train --workload bbbp``; its weights are
+pruned by magnitude. Without files: gaussian weights of the size of a small model (73,879 parameters), with --big also
+of a large one (4,946,985). Ratio = raw float32 bytes / file bytes, container included; limits A, B and C are those of
+independent weights: H(mask) and 32-bit values; 24 bits and the exponent's entropy; 20 bits and that of the exponent
+with the mantissa's top four bits. CPU time on one thread, MB of dense tensors a second, the data touched when loading.
 """
 
 from __future__ import annotations
 
-import copy
+import argparse
 import io
+import statistics
+import subprocess
+import sys
 import tempfile
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import blosc2
+import numpy as np
 import torch
 import zstandard
-from torch import nn
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
-import gnncompress
-from gnncompress.checkpoints import dense_size
-from gnncompress.experiments.building import load_task, new_model
-from gnncompress.experiments.resolve import resolve
-from gnncompress.tasks.training import train
+from gnncompress.checkpoints import (
+    dense_size,
+    inspect_checkpoint,
+    load_checkpoint,
+    read_state_dict,
+    same_bits,
+    save_checkpoint,
+    values_only_size,
+)
 
-# arXiv 2510.22058, Table 10, Cora-Node.
-PAPER = {0.1: 1.11, 0.2: 1.25, 0.3: 1.42, 0.4: 1.65, 0.5: 1.98, 0.6: 2.45, 0.7: 3.24, 0.8: 4.76, 0.9: 8.98}
-
-
-def sizes(model: nn.Module, folder: Path) -> dict[str, int]:
-    """Return the bytes of ``model`` in every format."""
-    file = io.BytesIO()
-    torch.save(model.state_dict(), file)
-    saved = file.getvalue()
-    raw = [tensor.contiguous().numpy() for tensor in model.state_dict().values()]
-    return {
-        "ours": gnncompress.save_checkpoint(model, folder / "packed.safetensors"),
-        "torch.save": len(saved),
-        "zstd -19": len(zstandard.ZstdCompressor(level=19).compress(saved)),
-        "blosc2": sum(len(blosc2.compress2(tensor, typesize=4, clevel=5)) for tensor in raw),
-    }
+State = Mapping[str, Tensor]
+SPARSITIES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
+SMALL = {"w1": (1433, 32), "w2": (32, 512), "w3": (512, 22), "b1": (32,), "b2": (343,)}
+BIG = {"w1": (1433, 1024), "w2": (1024, 2048), "w3": (2048, 674), "b1": (1024,), "b2": (1033,)}
+# In a process of its own: it changes its input in place and may abort.
+ZIPNN = """
+import sys, zipnn
+packed = zipnn.ZipNN(bytearray_dtype="float32", input_format="byte").compress(sys.stdin.buffer.read())
+sys.stdout.buffer.write(packed)
+"""
 
 
 def main() -> None:
-    """Print the ratios at every sparsity beside the paper's."""
+    """Print one table a set of weights."""
     torch.set_num_threads(1)
-    spec = resolve("cora", "spline")
-    task = load_task(spec, None)
-    base = new_model(spec, task)
-    train(base, task, spec.recipe, spec.seed, "train")
-    dense = dense_size(base.state_dict())
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--big", action="store_true")
+    parser.add_argument("files", nargs="*", type=Path)
+    arguments = parser.parse_args()
+    sets: dict[str, State] = {"small gaussian": gaussian(SMALL)}
+    if arguments.big:
+        sets["big gaussian"] = gaussian(BIG)
+    sets |= {str(path): read_state_dict(path) for path in arguments.files}
+    for name, state in sets.items():
+        print(f"\n{name}: {dense_size(state):,} bytes of tensors")
+        table(state)
+        quantized_table(state)
+
+
+def table(state: State) -> None:
+    """Print the ratios, then the speeds, of every codec at every sparsity."""
+    dense = dense_size(state)
+    columns: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for sparsity, paper in PAPER.items():
-            model = copy.deepcopy(base)
-            gnncompress.prune(model, sparsity=sparsity)
-            ratios = {
-                name: dense / size for name, size in sizes(gnncompress.make_permanent(model), Path(folder)).items()
-            }
-            if sparsity == min(PAPER):
-                print(f"{'sparsity':>8} {'paper':>10} " + " ".join(f"{name:>10}" for name in ratios))
-            print(f"{sparsity:8.1f} {paper:10.2f} " + " ".join(f"{ratio:10.2f}" for ratio in ratios.values()))
+        for sparsity in SPARSITIES:
+            model = pruned(state, sparsity)
+            for name, size in limits(model).items():
+                columns.setdefault(name, []).append(f"{dense / size:.2f}")
+            for name, (size, save, load) in measured(model, Path(folder)).items():
+                columns.setdefault(name, []).append(f"{dense / size:.2f}")
+                if name.startswith("ours"):
+                    columns.setdefault(f"{name}, MB/s", []).append(f"{dense / save / 1e6:.0f}/{dense / load / 1e6:.0f}")
+    print(f"{'':28}" + "".join(f"{sparsity:>9}" for sparsity in SPARSITIES))
+    for name, cells in columns.items():
+        print(f"{name:28}" + "".join(f"{cell:>9}" for cell in cells))
+
+
+def quantized_table(state: State) -> None:
+    """Print sizes with weights as integer codes; normalizations are folded to a factor and a shift a channel."""
+    dense, folded = dense_size(state), fold(state)
+    print("integer codes; ratio to the dense float32 model, bytes to those of the entropy of codes and of floats:")
+    print(f"{'':28}{'ratio':>9}{'raw':>9}{'entropy':>9}")
+    with tempfile.TemporaryDirectory() as folder:
+        for name, sparsity, bits in (("int8", 0.0, 8), ("int4", 0.0, 4), ("0.9 and int8", 0.9, 8)):
+            path = Path(folder) / "packed"
+            size = save_checkpoint(quantized(pruned(folded, sparsity), bits), path)
+            tensors = inspect_checkpoint(path).tensors
+            codes = sum(tensor.limit for tensor in tensors if tensor.dtype == "int8")
+            floats = [tensor for tensor in tensors if tensor.dtype != "int8"]
+            raw, limit = (codes + sum(getattr(tensor, what) for tensor in floats) for what in ("dense", "limit"))
+            print(f"{name:28}{dense / size:9.2f}{size / raw:9.3f}{size / limit:9.3f}")
+
+
+def fold(state: State) -> State:
+    """Return the state with every batch normalization as the factor and the shift that inference needs.
+
+    GIN has two in a row after each convolution, which are one affine map.
+    """
+    folded = dict(state)
+    for name in state:
+        if name.endswith("running_var"):
+            prefix = name.removesuffix("running_var")
+            factor = state[f"{prefix}weight"] / (state[name] + 1e-5).sqrt()
+            folded[f"{prefix}weight"] = factor
+            folded[f"{prefix}bias"] = state[f"{prefix}bias"] - factor * state[f"{prefix}running_mean"]
+            for gone in ("running_var", "running_mean", "num_batches_tracked"):
+                folded.pop(prefix + gone, None)
+    for outer in [name.removesuffix(".running_var") for name in state if name.endswith("running_var")]:
+        inner = outer.replace("norms", "convs") + ".nn.4"
+        if f"{inner}.weight" in folded and f"{outer}.weight" in folded:
+            factor, shift = folded.pop(f"{inner}.weight"), folded.pop(f"{inner}.bias")
+            folded[f"{outer}.bias"] = folded[f"{outer}.bias"] + folded[f"{outer}.weight"] * shift
+            folded[f"{outer}.weight"] = folded[f"{outer}.weight"] * factor
+    return folded
+
+
+def quantized(state: State, bits: int) -> State:
+    """Return the state with tensors of two or more dimensions as symmetric integer codes and a scale each."""
+    codes: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        if tensor.dim() < 2:
+            codes[name] = tensor
+            continue
+        scale = tensor.abs().max() / (2 ** (bits - 1) - 1)
+        codes |= {name: (tensor / scale).round().to(torch.int8), f"{name}.scale": scale}
+    return codes
+
+
+def measured(state: State, folder: Path) -> dict[str, tuple[float, float, float]]:
+    """Return bytes and CPU seconds of saving and loading, by codec."""
+    saved = io.BytesIO()
+    torch.save(dict(state), saved)
+    plain = saved.getvalue()
+    raw = b"".join(tensor.contiguous().numpy().tobytes() for tensor in state.values())
+    found: dict[str, tuple[float, float, float]] = {}
+    for codec in ("small", "fast"):
+        path = folder / codec
+        save = timed(partial(save_checkpoint, state, path, codec=codec))
+        load = timed(partial(load_checkpoint, path))
+        assert same_bits(load_checkpoint(path), state)
+        found[f"ours, {codec}"] = (path.stat().st_size, save, load)
+    save_file(dict(state), folder / "dense")
+    load_file(folder / "dense")
+    archive = io.BytesIO()
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
+        file.writestr("model", plain)
+    sizes: dict[str, float] = {
+        "the paper's, values only": values_only_size(state),
+        "torch.save": len(plain),
+        "safetensors": (folder / "dense").stat().st_size,
+        "zip -6": len(archive.getvalue()),
+        "zstd -3": len(zstandard.ZstdCompressor(level=3).compress(plain)),
+        "zstd -19": len(zstandard.ZstdCompressor(level=19).compress(plain)),
+        "blosc2": len(blosc2.compress2(raw, typesize=4, clevel=5)),
+        "compressed-tensors bit mask": bitmask_size(state, folder / "bitmask"),
+        "zipnn": len(subprocess.run([sys.executable, "-c", ZIPNN], input=raw, capture_output=True, check=True).stdout),
+    }
+    return found | {name: (size, 0.0, 0.0) for name, size in sizes.items()}
+
+
+def bitmask_size(state: State, path: Path) -> int:
+    """Return the bytes of compressed-tensors' sparse bit mask; tensors of one dimension are dense in it."""
+    from compressed_tensors.compressors.sparse_compressors.sparse_bitmask import BitmaskTensor
+
+    parts: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        parts |= BitmaskTensor.from_dense(tensor).dict(name) if tensor.dim() == 2 else {name: tensor}
+    save_file({name: part.contiguous() for name, part in parts.items()}, path)
+    return path.stat().st_size
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Return the median CPU seconds of three calls."""
+    spent = []
+    for _ in range(3):
+        started = time.process_time()
+        call()
+        spent.append(time.process_time() - started)
+    return statistics.median(spent)
+
+
+def gaussian(shapes: Mapping[str, tuple[int, ...]]) -> State:
+    """Return normal weights of these shapes."""
+    torch.manual_seed(0)
+    return {name: torch.randn(shape) for name, shape in shapes.items()}
+
+
+def pruned(state: State, sparsity: float) -> State:
+    """Set the smallest weights of tensors of two or more dimensions to +0, under one threshold."""
+    weights = {name: tensor for name, tensor in state.items() if tensor.dim() > 1 and tensor.is_floating_point()}
+    sizes = torch.cat([tensor.abs().reshape(-1) for tensor in weights.values()])
+    gone = round(sparsity * len(sizes))
+    if not gone:
+        return state
+    threshold = torch.kthvalue(sizes, gone).values
+    return dict(state) | {name: tensor.masked_fill(tensor.abs() <= threshold, 0) for name, tensor in weights.items()}
+
+
+def limits(state: State) -> dict[str, float]:
+    """Return the limits A, B and C in bytes, the floating tensors taken as one row of float32; others count whole."""
+    rows = [tensor for tensor in state.values() if tensor.dtype == torch.float32]
+    words = torch.cat([tensor.reshape(-1) for tensor in rows]).numpy().view(np.uint32)
+    kept = words[words != 0]
+    mask = len(words) * entropy(np.array([len(kept), len(words) - len(kept)]))
+    others = 8 * (dense_size(state) - words.nbytes)
+    bits = {
+        "limit A": 32.0,
+        "limit B": 24 + entropy(np.bincount(kept >> 23 & 255)),
+        "limit C": 20 + entropy(np.bincount(kept >> 19 & 4095)),
+    }
+    return {name: (others + mask + len(kept) * each) / 8 for name, each in bits.items()}
+
+
+def entropy(counts: np.ndarray) -> float:
+    """Return bits a symbol."""
+    shares = counts[counts > 0] / counts.sum()
+    return float(-(shares * np.log2(shares)).sum())
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Question: how much faster does GIN with half of its parameters pruned by channels infer on a PROTEINS batch?
 
-The aim is 1.5 times; seen so far is 1.3 times, since 45 of 64 channels stay and sums over edges shrink with them only.
+The aim is 1.5 times.
 
 Run: GNNCOMPRESS_DATA=... python benchmarks/structured_speed.py
 The peers are the dense model and the same model with half of its weights at zero; all three see the same batch of the

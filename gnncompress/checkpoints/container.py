@@ -2,11 +2,13 @@
 
 A valid ``.safetensors`` file with two uint8 tensors, ``streams``: one stream after the other, as ``streams`` writes
 them, and ``index``: the CRC-32 of what follows, then a Zstandard frame with a JSON object of ``tensors`` (name, dtype,
-shape, length of the stream and CRC-32, in the order of the streams) and ``user`` (whatever the caller adds). The
-metadata entry ``gnncompress`` holds the format's version. Any safetensors reader can open the file; no pickle is
-involved. The header has a fixed length and exactly one spelling, so that a damaged one is noticed.
+shape, number of the stream), ``streams`` (length, CRC-32) and ``user`` (whatever the caller adds). The metadata entry
+``gnncompress`` holds the format's version. Any safetensors reader can open the file; no pickle is involved. The header
+has a fixed length and exactly one spelling, so that a damaged one is noticed.
 
-A tensor's CRC-32 is taken over its stream and then over its words as read: it finds damage and a wrong decoder alike.
+Most tensors have a stream of their own. Short vectors with the same last part of their names, such as all biases, are
+packed as one: they share a table of frequencies and a checksum, which would outweigh them. The CRC-32 is taken over
+the stream and then over its words as read: it finds damage and a wrong decoder alike.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import json
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, BinaryIO, Literal
@@ -42,6 +44,8 @@ _HEADER = 216
 _LEVEL = 19
 # No tensor has more values; sizes beyond overflow in torch even where another size is 0.
 _LARGEST = 1 << 48
+# Vectors of fewer values share streams.
+_SHORT = 4096
 
 
 def allowed_bytes(size: int) -> int:
@@ -50,13 +54,11 @@ def allowed_bytes(size: int) -> int:
 
 
 class Entry(BaseModel):
-    """What the index says of one tensor; ``length`` is that of its stream, in bytes."""
+    """What the index says of one tensor."""
 
     name: str
     dtype: str
     shape: list[Annotated[int, Field(ge=0)]]
-    length: Annotated[int, Field(ge=0)]
-    crc: int
 
     def bytes(self) -> int:
         """Bytes of the tensor, unpacked."""
@@ -64,7 +66,8 @@ class Entry(BaseModel):
 
 
 class _Index(BaseModel):
-    tensors: list[tuple[str, str, list[Annotated[int, Field(ge=0)]], Annotated[int, Field(ge=0)], int]]
+    tensors: list[tuple[str, str, list[Annotated[int, Field(ge=0)]], Annotated[int, Field(ge=0)]]]
+    streams: list[tuple[Annotated[int, Field(ge=0)], int]]
     user: dict[str, Any]
 
 
@@ -76,12 +79,17 @@ class _Version(BaseModel):
 
 @dataclass(frozen=True)
 class Packed:
-    """An opened checkpoint: version, size in bytes, the caller's metadata, and each tensor's entry and words."""
+    """An opened checkpoint: version, size in bytes, the caller's metadata, the names in order, and the tensors.
+
+    Each of ``tensors`` is an entry, its words, and the bytes that they take in the file. Those of short vectors that
+    share a stream are their shares of it.
+    """
 
     version: int
     size: int
     user: dict[str, Any]
-    tensors: Iterator[tuple[Entry, np.ndarray]]
+    names: tuple[str, ...]
+    tensors: Iterator[tuple[Entry, np.ndarray, int]]
 
 
 def save_checkpoint(
@@ -138,7 +146,8 @@ def read_checkpoint(path: str | Path, max_bytes: int | None = None) -> tuple[dic
         CheckpointError: as ``load_checkpoint`` does.
     """
     packed = open_checkpoint(Path(path), max_bytes)
-    return {entry.name: from_words(words, entry.dtype, entry.shape) for entry, words in packed.tensors}, packed.user
+    state = {entry.name: from_words(words, entry.dtype, entry.shape) for entry, words, _ in packed.tensors}
+    return {name: state[name] for name in packed.names}, packed.user
 
 
 def open_checkpoint(path: Path, max_bytes: int | None = None) -> Packed:
@@ -165,17 +174,19 @@ def open_checkpoint(path: Path, max_bytes: int | None = None) -> Packed:
     size = path.stat().st_size
     bound = allowed_bytes(size) if max_bytes is None else max_bytes
     if version == 1:
-        user, tensors = read_version_1(path, bound)
-        return Packed(1, size, user, ((Entry(**entry), words) for entry, words in tensors))
+        old = read_version_1(path, bound)
+        entries = (Entry(name=n, dtype=d, shape=s) for n, d, s in old.tensors)
+        return Packed(
+            1, size, old.user, tuple(n for n, _, _ in old.tensors), zip(entries, old.words, old.lengths, strict=True)
+        )
     sizes = [shapes.get(name, [-1])[0] for name in ("streams", "index")]
     with path.open("rb") as content:
         if len(shapes) != 2 or content.read(8 + _HEADER) != _header(*sizes):
             raise CheckpointError(f"{path}: damaged: its header is not as it was written")
         content.seek(sizes[0], 1)
         index = _read_index(path, content.read())
-    entries = [Entry(name=n, dtype=d, shape=s, length=length, crc=c) for n, d, s, length, c in index.tensors]
-    _check_entries(path, entries, sizes[0], bound)
-    return Packed(version, size, index.user, _tensors(path, entries))
+    _check_index(path, index, sizes[0], bound)
+    return Packed(version, size, index.user, tuple(name for name, *_ in index.tensors), _tensors(path, index))
 
 
 def is_packed(path: Path) -> bool:
@@ -189,14 +200,19 @@ _DENSE = Tensor().layout
 
 def _write(file: BinaryIO, state: Mapping[str, Tensor], user: Mapping[str, Any], codec: streams.Codec) -> int:
     file.write(bytes(8 + _HEADER))
-    entries, length = [], 0
-    for name, tensor in state.items():
-        dtype, shape, words = name_of(tensor), list(tensor.shape), to_words(tensor)
-        stream = streams.encode(words, word_shape(dtype, shape), LAYOUTS[dtype], codec)
+    bundles = _bundles(state)
+    lengths = []
+    for names in bundles:
+        dtype = name_of(state[names[0]])
+        words = np.concatenate([to_words(state[name]) for name in names])
+        shape = word_shape(dtype, state[names[0]].shape) if len(names) == 1 else (len(words),)
+        stream = streams.encode(words, shape, LAYOUTS[dtype], codec)
         file.write(stream)
-        length += len(stream)
-        entries.append((name, dtype, shape, len(stream), _crc(stream, words)))
-    text = json.dumps({"tensors": entries, "user": user}, separators=(",", ":")).encode()
+        lengths.append((len(stream), _crc(stream, words)))
+    length = sum(size for size, _ in lengths)
+    place = {name: number for number, names in enumerate(bundles) for name in names}
+    entries = [(name, name_of(tensor), list(tensor.shape), place[name]) for name, tensor in state.items()]
+    text = json.dumps({"tensors": entries, "streams": lengths, "user": user}, separators=(",", ":")).encode()
     frame = zstandard.ZstdCompressor(level=_LEVEL).compress(text)
     index = struct.pack("<I", zlib.crc32(frame)) + frame
     file.write(index)
@@ -236,33 +252,67 @@ def _read_index(path: Path, content: bytes) -> _Index:
         raise CheckpointError(f"{path}: the index is damaged ({_first_line(error)})") from error
 
 
-def _check_entries(path: Path, entries: list[Entry], length: int, bound: int) -> None:
-    names = [entry.name for entry in entries]
-    for entry in entries:
-        if entry.dtype not in LAYOUTS:
-            raise CheckpointError(f"{path}: tensor {entry.name!r} has the unknown dtype {entry.dtype!r}")
-        if math.prod(max(size, 1) for size in entry.shape) > _LARGEST:
-            raise CheckpointError(f"{path}: tensor {entry.name!r} has the impossible shape {entry.shape}")
+def _bundles(state: Mapping[str, Tensor]) -> list[list[str]]:
+    """Return the names of the tensors that share a stream, in the order of their first."""
+    bundles: dict[tuple[str, ...], list[str]] = {}
+    for name, tensor in state.items():
+        short = tensor.dim() < 2 and tensor.numel() < _SHORT
+        key = (name_of(tensor), name.rpartition(".")[2]) if short else (name,)
+        bundles.setdefault(key, []).append(name)
+    return list(bundles.values())
+
+
+def _check_index(path: Path, index: _Index, length: int, bound: int) -> None:
+    names = [name for name, *_ in index.tensors]
+    total = 0
+    for name, dtype, shape, stream in index.tensors:
+        if dtype not in LAYOUTS:
+            raise CheckpointError(f"{path}: tensor {name!r} has the unknown dtype {dtype!r}")
+        if math.prod(max(size, 1) for size in shape) > _LARGEST:
+            raise CheckpointError(f"{path}: tensor {name!r} has the impossible shape {shape}")
+        if stream >= len(index.streams):
+            raise CheckpointError(f"{path}: damaged: there is no stream for tensor {name!r}")
+        total += byte_count(dtype, shape)
     if len(set(names)) < len(names):
         twice = next(name for name in names if names.count(name) > 1)
         raise CheckpointError(f"{path}: damaged: there are two tensors {twice!r}")
-    if sum(entry.length for entry in entries) != length:
+    if sum(size for size, _ in index.streams) != length:
         raise CheckpointError(f"{path}: damaged: the streams do not have the length that the index says")
-    check_size(path, sum(entry.bytes() for entry in entries), bound)
+    check_size(path, total, bound)
 
 
-def _tensors(path: Path, entries: list[Entry]) -> Iterator[tuple[Entry, np.ndarray]]:
+def _tensors(path: Path, index: _Index) -> Iterator[tuple[Entry, np.ndarray, int]]:
+    sharing: list[list[Entry]] = [[] for _ in index.streams]
+    for name, dtype, shape, number in index.tensors:
+        sharing[number].append(Entry(name=name, dtype=dtype, shape=shape))
     with path.open("rb") as file:
         file.seek(8 + _HEADER)
-        for entry in entries:
-            stream = file.read(entry.length)
+        for entries, (length, crc) in zip(sharing, index.streams, strict=True):
+            named = ", ".join(entry.name for entry in entries[:3]) + (", ..." if len(entries) > 3 else "")
+            stream = file.read(length)
             try:
-                words = streams.decode(stream, word_shape(entry.dtype, entry.shape), LAYOUTS[entry.dtype])
+                words = _decode(stream, entries)
             except (ValueError, zstandard.ZstdError, OverflowError, MemoryError) as error:
-                raise CheckpointError(f"{path}: tensor {entry.name!r} is damaged ({_first_line(error)})") from error
-            if _crc(stream, words) != entry.crc:
-                raise CheckpointError(f"{path}: tensor {entry.name!r} is damaged (its checksum differs)")
-            yield entry, words
+                raise CheckpointError(f"{path}: tensor {named} is damaged ({_first_line(error)})") from error
+            if _crc(stream, words) != crc:
+                raise CheckpointError(f"{path}: tensor {named} is damaged (its checksum differs)")
+            done, ends = 0, np.cumsum([entry.bytes() for entry in entries])
+            for entry, end in zip(entries, ends.tolist(), strict=True):
+                share = length * end // max(int(ends[-1]), 1) - length * done // max(int(ends[-1]), 1)
+                width = words.dtype.itemsize
+                yield entry, words[done // width : end // width], length if len(entries) == 1 else share
+                done = end
+
+
+def _decode(stream: bytes, entries: Sequence[Entry]) -> np.ndarray:
+    """Return the words of all tensors that share a stream."""
+    if len({entry.dtype for entry in entries}) != 1:
+        raise ValueError("a stream holds tensors of one dtype")
+    dtype = entries[0].dtype
+    shape = word_shape(dtype, entries[0].shape)
+    if len(entries) > 1:
+        shape = (sum(entry.bytes() for entry in entries) // LAYOUTS[dtype].word,)
+    return streams.decode(stream, shape, LAYOUTS[dtype])
 
 
 def _first_line(error: Exception) -> str:

@@ -18,6 +18,7 @@ class TensorInfo:
     """One tensor of a checkpoint.
 
     ``stored`` and ``dense`` are bytes, ``limit`` those of the entropy limit, ``sparsity`` is the fraction of +0 words.
+    Short vectors that share a stream have their shares of it as ``stored``.
     """
 
     name: str
@@ -62,17 +63,17 @@ def inspect_checkpoint(path: str | Path, max_bytes: int | None = None) -> Checkp
         CheckpointError: as ``load_checkpoint`` does.
     """
     packed = open_checkpoint(Path(path), max_bytes)
-    tensors = tuple(_info(entry, words) for entry, words in packed.tensors)
-    return CheckpointInfo(packed.version, packed.size, tensors, packed.user)
+    tensors = {entry.name: _info(entry, words, stored) for entry, words, stored in packed.tensors}
+    return CheckpointInfo(packed.version, packed.size, tuple(tensors[name] for name in packed.names), packed.user)
 
 
-def _info(entry: Entry, words: np.ndarray) -> TensorInfo:
+def _info(entry: Entry, words: np.ndarray, stored: int) -> TensorInfo:
     return TensorInfo(
         name=entry.name,
         dtype=entry.dtype,
         shape=tuple(entry.shape),
         sparsity=1 - np.count_nonzero(words) / words.size if words.size else 0.0,
-        stored=entry.length,
+        stored=stored,
         dense=words.nbytes,
         limit=entropy_limit(words, LAYOUTS[entry.dtype]),
     )

@@ -11,6 +11,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -38,8 +39,18 @@ class _About(BaseModel):
     user: dict[str, Any]
 
 
-def read_version_1(path: Path, bound: int) -> tuple[dict[str, Any], Iterator[tuple[dict[str, Any], np.ndarray]]]:
-    """Return the caller's metadata, and each tensor's entry (name, dtype, shape, length, crc) with its words.
+@dataclass(frozen=True)
+class Version1:
+    """A file of format 1: the caller's metadata, each tensor's name, dtype and shape, its words, its stream's bytes."""
+
+    user: dict[str, Any]
+    tensors: list[tuple[str, str, list[int]]]
+    words: Iterator[np.ndarray]
+    lengths: list[int]
+
+
+def read_version_1(path: Path, bound: int) -> Version1:
+    """Open a file of format 1; the words are read as they are drawn.
 
     Raises:
         CheckpointError: if the file is damaged or says to unpack to more than ``bound`` bytes.
@@ -54,10 +65,15 @@ def read_version_1(path: Path, bound: int) -> tuple[dict[str, Any], Iterator[tup
         if header.dtype not in LAYOUTS:
             raise CheckpointError(f"{path}: tensor {name!r} has the unknown dtype {header.dtype!r}")
     check_size(path, sum(byte_count(header.dtype, header.shape) for header in about.tensors.values()), bound)
-    return about.user, _tensors(path, streams, about)
+    return Version1(
+        user=about.user,
+        tensors=[(name, header.dtype, header.shape) for name, header in about.tensors.items()],
+        words=_words(path, streams, about),
+        lengths=[len(stream) for stream in streams.values()],
+    )
 
 
-def _tensors(path: Path, streams: dict[str, bytes], about: _About) -> Iterator[tuple[dict[str, Any], np.ndarray]]:
+def _words(path: Path, streams: dict[str, bytes], about: _About) -> Iterator[np.ndarray]:
     for name, header in about.tensors.items():
         layout = LAYOUTS[header.dtype]
         count = byte_count(header.dtype, header.shape) // layout.word
@@ -67,8 +83,7 @@ def _tensors(path: Path, streams: dict[str, bytes], about: _About) -> Iterator[t
             raise CheckpointError(f"{path}: tensor {name!r} is damaged ({error})") from error
         if zlib.crc32(words.tobytes()) != header.crc:
             raise CheckpointError(f"{path}: tensor {name!r} is damaged (its checksum differs)")
-        entry = {"name": name, "dtype": header.dtype, "shape": header.shape, "length": len(streams[name])}
-        yield entry | {"crc": header.crc}, words
+        yield words
 
 
 def decode(stream: bytes, count: int, dtype: np.dtype, rotate: bool) -> np.ndarray:

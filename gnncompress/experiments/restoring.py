@@ -43,8 +43,9 @@ class ModelCard(BaseModel):
 
 def card_of(spec: RunSpec, task: Task) -> dict[str, Any]:
     """Return the metadata of a run's checkpoint."""
-    fields = spec.model_dump(include=set(ModelCard.model_fields))
-    return ModelCard(**fields, run=spec.run_id, features=task.features, outputs=task.outputs).model_dump()
+    own = {"run": spec.run_id, "features": task.features, "outputs": task.outputs}
+    fields = spec.model_dump(include=set(ModelCard.model_fields) - own.keys())
+    return ModelCard.model_validate(fields | own).model_dump()
 
 
 def load_model(

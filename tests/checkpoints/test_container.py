@@ -188,33 +188,38 @@ def test_every_flipped_bit_is_refused(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
-def forged(path: Path, tensors: Any, streams: bytes, user: Any = None) -> Path:
-    """Write a file whose index says ``tensors``, with every length and checksum of the container right."""
-    frame = zstandard.ZstdCompressor().compress(json.dumps({"tensors": tensors, "user": user or {}}).encode())
+def forged(path: Path, tensors: Any, lengths: Any, streams: bytes = b"\x01") -> Path:
+    """Write a file whose index says ``tensors`` and ``lengths``; lengths and checksums of the container are right."""
+    content = json.dumps({"tensors": tensors, "streams": lengths, "user": {}}).encode()
+    frame = zstandard.ZstdCompressor().compress(content)
     index = struct.pack("<I", zlib.crc32(frame)) + frame
     path.write_bytes(_header(len(streams), len(index)) + streams + index)
     return path
 
 
 @pytest.mark.parametrize(
-    ("tensors", "message"),
+    ("tensors", "lengths", "message"),
     [
-        ([["w", "float32", [4], 1, 0]], r"tensor 'w' is damaged \(its checksum differs\)"),
-        ([["w", "os.system", [4], 1, 0]], "tensor 'w' has the unknown dtype 'os.system'"),
-        ([["w", "float32", [-1], 1, 0]], "the index is damaged"),
-        ([["w", "float32", [4], -1, 0]], "the index is damaged"),
-        ([["w", "float32", [4], 2, 0]], "the streams do not have the length that the index says"),
-        ([["w", "float32", [4], 2**70, 0]], "the streams do not have the length that the index says"),
-        ([["w", "float32", [10**30], 1, 0]], r"tensor 'w' has the impossible shape \[1000"),
-        ([["w", "float32", [2**63, 0], 1, 0]], "impossible shape"),
-        ([["w", "float32", [2**40], 1, 0]], r"says to unpack to 4,398.* bytes, more than the 268,.* allowed; .*max"),
-        ([["w", "float32", [4], 1, 0], ["w", "float32", [4], 0, 0]], "there are two tensors 'w'"),
-        ([["w", "float32", [4], 1]], "the index is damaged"),
-        ("nothing", "the index is damaged"),
+        ([["w", "float32", [4], 0]], [[1, 0]], r"tensor w is damaged \(its checksum differs\)"),
+        ([["w", "os.system", [4], 0]], [[1, 0]], "tensor 'w' has the unknown dtype 'os.system'"),
+        ([["w", "float32", [-1], 0]], [[1, 0]], "the index is damaged"),
+        ([["w", "float32", [4], -1]], [[1, 0]], "the index is damaged"),
+        ([["w", "float32", [4], 1]], [[1, 0]], "there is no stream for tensor 'w'"),
+        ([["w", "float32", [4], 0]], [[-1, 0]], "the index is damaged"),
+        ([["w", "float32", [4], 0]], [[2, 0]], "the streams do not have the length that the index says"),
+        ([["w", "float32", [4], 0]], [[2**70, 0]], "the streams do not have the length that the index says"),
+        ([["w", "float32", [10**30], 0]], [[1, 0]], r"tensor 'w' has the impossible shape \[1000"),
+        ([["w", "float32", [2**63, 0], 0]], [[1, 0]], "impossible shape"),
+        ([["w", "float32", [2**40], 0]], [[1, 0]], r"says to unpack to 4,398.* bytes, more than the 268,.*; .*max"),
+        ([["w", "float32", [4], 0], ["w", "float32", [4], 0]], [[1, 0]], "there are two tensors 'w'"),
+        ([["w", "float32", [4], 0], ["v", "float16", [4], 0]], [[1, 0]], "a stream holds tensors of one dtype"),
+        ([["w", "float32", [4], 0]], [[1, 0], [0, 0]], "tensor .* is damaged"),
+        ([["w", "float32", [4]]], [[1, 0]], "the index is damaged"),
+        ("nothing", [[1, 0]], "the index is damaged"),
     ],
 )
-def test_forged_indices_are_refused(tensors: Any, message: str, tmp_path: Path) -> None:
-    path = forged(tmp_path / "x", tensors, b"\x01")
+def test_forged_indices_are_refused(tensors: Any, lengths: Any, message: str, tmp_path: Path) -> None:
+    path = forged(tmp_path / "x", tensors, lengths)
     with pytest.raises(CheckpointError, match=message) as caught:
         load_checkpoint(path)
     assert str(path) in str(caught.value)
@@ -222,7 +227,7 @@ def test_forged_indices_are_refused(tensors: Any, message: str, tmp_path: Path) 
 
 
 def test_text_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
-    frame = zstandard.ZstdCompressor().compress(b'{"tensors": [], "user": {"a": "\xff"}}')
+    frame = zstandard.ZstdCompressor().compress(b'{"tensors": [], "streams": [], "user": {"a": "\xff"}}')
     index = struct.pack("<I", zlib.crc32(frame)) + frame
     (tmp_path / "x").write_bytes(_header(0, len(index)) + index)
     with pytest.raises(CheckpointError, match="the index is damaged"):
@@ -261,6 +266,21 @@ def test_what_a_file_may_unpack_to_is_bounded(tmp_path: Path) -> None:
     save_checkpoint({"w": torch.ones(4)}, tmp_path / "y")
     with pytest.raises(CheckpointError, match="says to unpack to 16 bytes, more than the 15 allowed"):
         load_checkpoint(tmp_path / "y", max_bytes=15)
+
+
+def test_short_vectors_share_a_stream_and_keep_their_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    state = {f"layers.{i}.{name}": torch.randn(64) for i in range(20) for name in ("weight", "bias")}
+    state["layers.0.bias"] = torch.randn(64, dtype=torch.float64)
+    state["matrix.weight"] = torch.randn(64, 2)
+    size = save_checkpoint(state, tmp_path / "x")
+    back = load_checkpoint(tmp_path / "x")
+    assert list(back) == list(state)
+    assert same_bits(back, state)
+    info = inspect_checkpoint(tmp_path / "x")
+    assert [tensor.name for tensor in info.tensors] == list(state)
+    assert size - sum(tensor.stored for tensor in info.tensors) < 450, "header and index"
+    assert size < sum(save_checkpoint({name: t}, tmp_path / "y") for name, t in state.items()) - 5_000
 
 
 DATA = Path(__file__).parent / "data"

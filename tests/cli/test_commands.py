@@ -50,6 +50,8 @@ def test_json_is_one_object(cli: Cli, runs: Path) -> None:
             metrics["checkpoint.dense_size"] / metrics["checkpoint.checkpoint_size"]
         )
         assert "inference.energy" in metrics
+        values = metrics.get("compress.nonzero_parameters", 4810)
+        assert metrics["checkpoint.values_only_size"] == 4 * values
 
 
 def test_train(cli: Cli, runs: Path) -> None:
@@ -139,7 +141,20 @@ def test_checkpoint_there_and_back(cli: Cli, tmp_path: Path) -> None:
     shown = cli("checkpoint", "inspect", packed)
     assert "30 x 30" in shown.out
     assert "scalar" in shown.out
-    assert cli("checkpoint", "inspect", packed, "--json").json["version"] == 1
+    assert "times the entropy limit" in shown.out
+    assert cli("checkpoint", "inspect", packed, "--json").json["version"] == 2
+    assert cli("checkpoint", "verify", packed).out == f"{packed}: format 2, 2 tensors, every checksum is right\n"
+    same = cli("checkpoint", "diff", packed, tmp_path / "model.pt")
+    assert (same.code, same.out) == (0, "2 tensors are the same, 0 differ\n")
+    torch.save({**state, "steps": torch.tensor(8)}, tmp_path / "other.pt")
+    other = cli("checkpoint", "diff", packed, tmp_path / "other.pt")
+    assert (other.code, other.out) == (1, "steps: 1 of 1 values\n1 tensors are the same, 1 differ\n")
+    one_line(
+        cli("checkpoint", "verify", packed, "--max-bytes", 100), "packed.safetensors: says to unpack to 3,608 bytes"
+    )
+    fast = cli("checkpoint", "pack", packed, tmp_path / "fast.safetensors", "--codec", "fast")
+    assert fast.code == 0, fast.err
+    assert cli("checkpoint", "diff", packed, tmp_path / "fast.safetensors").code == 0
     one_line(refused := cli("checkpoint", "unpack", packed, back), "back.pt: is there already", "--force")
     assert refused.code == 2
     assert cli("checkpoint", "unpack", packed, back, "--force").code == 0
@@ -206,12 +221,13 @@ def test_report_of_bad_results(cli: Cli, runs: Path, tmp_path: Path) -> None:
 def test_damaged_checkpoint(cli: Cli, tmp_path: Path) -> None:
     gnncompress.save_checkpoint({"w": torch.randn(9, 9)}, tmp_path / "x")
     content = bytearray((tmp_path / "x").read_bytes())
-    content[-20] ^= 1
+    content[300] ^= 1
     (tmp_path / "x").write_bytes(content)
-    for command in (["inspect", tmp_path / "x"], ["unpack", tmp_path / "x", tmp_path / "y.pt"]):
+    unpack = ["unpack", tmp_path / "x", tmp_path / "y.pt"]
+    for command in (["inspect", tmp_path / "x"], ["verify", tmp_path / "x"], unpack):
         result = cli("checkpoint", *command)
         assert result.code == 1
-        one_line(result, str(tmp_path / "x"), "tensor 'w' is damaged")
+        one_line(result, str(tmp_path / "x"), "tensor w is damaged")
     assert not (tmp_path / "y.pt").exists()
 
 

@@ -37,6 +37,8 @@ def model(rng: np.random.Generator) -> dict[str, Tensor]:
         "half": torch.from_numpy(rng.standard_normal(int(rng.integers(0, 40)))).half(),
         "codes": torch.from_numpy(rng.integers(-8, 8, (9, 9)).astype(np.int8)),
         "edges": torch.arange(60).reshape(2, 30),
+        "a.bias": torch.from_numpy(weight[0].copy()),
+        "b.bias": torch.from_numpy(weight[-1].copy()),
         "ones": torch.ones(5, dtype=torch.float64),
     }
 
@@ -77,16 +79,17 @@ def forged(content: bytes, rng: np.random.Generator) -> bytes:
     index = json.loads(zstandard.ZstdDecompressor().decompress(frame))
     entry = index["tensors"][int(rng.integers(len(index["tensors"])))]
     field = int(rng.integers(6))
+    if field == 4:
+        index["streams"][int(rng.integers(len(index["streams"])))][0] = int(rng.integers(-1, 2**40))
     lies = [
         ("weight", "half", "\ud800", ""),
         ("float64", "int8", "os.system", "bool", "complex64"),
         ([], [-1], [2**40], [2**62, 4], [0, 2**63], [7, 7], [1] * 400, "x"),
-        (0, -1, 2**63, 1e3, None),
-        (0, 2**40, "crc"),
+        (0, 1, 4, -1, 2**63, 1e3, None),
     ]
     if field < len(lies):
         entry[field] = lies[field][int(rng.integers(len(lies[field])))]
-    elif streams:
+    elif field == 5 and streams:
         streams[int(rng.integers(len(streams)))] = int(rng.integers(256))
     frame = zstandard.ZstdCompressor().compress(json.dumps(index).encode())
     packed = struct.pack("<I", zlib.crc32(frame)) + frame
