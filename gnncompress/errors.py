@@ -29,6 +29,10 @@ class PruningError(GnncompressError):
     """A model or a sparsity that cannot be pruned as asked."""
 
 
+class QuantizationError(GnncompressError):
+    """A model or its values that cannot be quantized as asked; the text names the layer."""
+
+
 class CheckpointError(GnncompressError):
     """A checkpoint file that cannot be read or written; the text names the file."""
 
