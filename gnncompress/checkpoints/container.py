@@ -204,7 +204,8 @@ def _write(file: BinaryIO, state: Mapping[str, Tensor], user: Mapping[str, Any],
     lengths = []
     for names in bundles:
         dtype = name_of(state[names[0]])
-        words = np.concatenate([to_words(state[name]) for name in names])
+        rows = [to_words(state[name]) for name in names]
+        words = np.concatenate(rows) if len(rows) > 1 else rows[0]
         shape = word_shape(dtype, state[names[0]].shape) if len(names) == 1 else (len(words),)
         stream = streams.encode(words, shape, LAYOUTS[dtype], codec)
         file.write(stream)

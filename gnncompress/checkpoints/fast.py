@@ -1,8 +1,8 @@
 """The codec ``fast``: gigabytes of weights in seconds, a few percent larger than ``small``.
 
-Positions are the gaps between words that are not zero, or one bit a word; both, and every byte of the words from the
-top, go through Zstandard's Huffman coder with next to no search for repetitions. What does not get smaller is stored
-as it is.
+Positions are one bit a word, or the gaps between the few words that are not zero; they, and every byte of the words
+from the top, go through Zstandard's Huffman coder with next to no search for repetitions. What does not get smaller is
+stored as it is.
 """
 
 from __future__ import annotations
@@ -13,9 +13,12 @@ from collections.abc import Sequence
 import numpy as np
 import zstandard
 
+_HEADER = struct.Struct("<BQQ")
 _SEGMENT = struct.Struct("<BQ")
 _RAW, _ZSTD = 0, 1
 _BITS, _GAPS = 0, 1
+# With fewer than one word in eight left, gaps take fewer bits and less time than the mask.
+_SPARSE = 8
 # Repetitions are looked for in so small a table that few are found: the Huffman coder then sees every byte.
 _HUFFMAN = zstandard.ZstdCompressionParameters(
     strategy=zstandard.STRATEGY_FAST, window_log=17, hash_log=6, min_match=7, target_length=0
@@ -31,21 +34,18 @@ def encode(words: np.ndarray, shape: Sequence[int]) -> bytes:
     """
     mask = words != 0
     places = np.flatnonzero(mask)
-    segments = []
-    values = words
+    kind, content, values = _BITS, b"", words
     if len(places) < len(words):
         values = words[places]
-        gaps, bits = _gaps(places), np.packbits(mask).tobytes()
-        as_gaps, as_bits = _pack(gaps), _pack(bits)
-        kind = _GAPS if len(as_gaps) <= len(as_bits) else _BITS
-        segments = [as_gaps if kind == _GAPS else as_bits]
-        header = struct.pack("<BQQ", kind, len(places), len(gaps))
-    else:
-        header = struct.pack("<BQQ", _BITS, len(places), 0)
+        kind = _GAPS if len(places) * _SPARSE < len(words) else _BITS
+        content = _gaps(places) if kind == _GAPS else np.packbits(mask).tobytes()
+    segments = [_HEADER.pack(kind, len(places), len(content))]
+    if len(places) < len(words):
+        segments.append(_pack(content))
     width = words.dtype.itemsize
     planes = values.view(np.uint8).reshape(-1, width)
     segments += [_pack(np.ascontiguousarray(planes[:, byte]).tobytes()) for byte in reversed(range(width))]
-    return header + b"".join(segments)
+    return b"".join(segments)
 
 
 def decode(stream: bytes, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
@@ -55,11 +55,10 @@ def decode(stream: bytes, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
         ValueError: if the stream is not one of that shape and dtype.
     """
     count = int(np.prod(shape, dtype=object))
-    header = struct.Struct("<BQQ")
-    if len(stream) < header.size:
+    if len(stream) < _HEADER.size:
         raise ValueError("the stream is cut short")
-    kind, kept, size = header.unpack_from(stream)
-    position = header.size
+    kind, kept, size = _HEADER.unpack_from(stream)
+    position = _HEADER.size
     if kept > count or size > 2 * count:
         raise ValueError(f"{kept} of {count} words")
     places = None
