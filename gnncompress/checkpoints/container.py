@@ -13,62 +13,49 @@ the stream and then over its words as read: it finds damage and a wrong decoder 
 
 from __future__ import annotations
 
-import json
-import math
-import struct
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import zstandard
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from gnncompress.checkpoints import streams
-from gnncompress.checkpoints.dtypes import LAYOUTS, byte_count, from_words, name_of, to_words, word_shape
-from gnncompress.checkpoints.files import check_size, open_safetensors
+from gnncompress.checkpoints.dtypes import (
+    LAYOUTS,
+    from_words,
+    name_of,
+    to_words,
+    why_not_packed,
+    word_shape,
+)
+from gnncompress.checkpoints.files import one_line, open_safetensors, shown
+from gnncompress.checkpoints.index import (
+    HEADER,
+    MARK,
+    VERSION,
+    Entry,
+    Index,
+    allowed_bytes,
+    check_index,
+    header,
+    read_index,
+    write_index,
+)
 from gnncompress.checkpoints.legacy import read_version_1
 from gnncompress.checkpoints.state_dicts import dense_size, state_dict_of
 from gnncompress.errors import CheckpointError
 from gnncompress.files import replacing
 
-MARK = "gnncompress"
-VERSION = 2
 # Up to this size a model is packed with the codec ``small`` unless the caller says otherwise.
 SMALL_BYTES = 64 << 20
 
-_HEADER = 216
-_LEVEL = 19
-# No tensor has more values; sizes beyond overflow in torch even where another size is 0.
-_LARGEST = 1 << 48
 # Vectors of fewer values share streams.
 _SHORT = 4096
-
-
-def allowed_bytes(size: int) -> int:
-    """Return how many bytes of tensors a file of ``size`` bytes may unpack to: 256 MiB, and 1,024 for each byte."""
-    return (256 << 20) + 1024 * size
-
-
-class Entry(BaseModel):
-    """What the index says of one tensor."""
-
-    name: str
-    dtype: str
-    shape: list[Annotated[int, Field(ge=0)]]
-
-    def bytes(self) -> int:
-        """Bytes of the tensor, unpacked."""
-        return byte_count(self.dtype, self.shape)
-
-
-class _Index(BaseModel):
-    tensors: list[tuple[str, str, list[Annotated[int, Field(ge=0)]], Annotated[int, Field(ge=0)]]]
-    streams: list[tuple[Annotated[int, Field(ge=0)], int]]
-    user: dict[str, Any]
 
 
 class _Version(BaseModel):
@@ -109,22 +96,20 @@ def save_checkpoint(
     path = Path(path)
     state = state_dict_of(model)
     for name, tensor in state.items():
-        if name_of(tensor) not in LAYOUTS or not tensor.layout == _DENSE:
+        why = why_not_packed(tensor)
+        if why:
             raise CheckpointError(
-                f"{path}: entry {name!r} is a {tensor.layout} tensor of {name_of(tensor)}, which cannot be packed; "
-                "convert it to a dense tensor of a standard dtype"
+                f"{path}: entry {shown(name)} {why}; convert it to a dense tensor of a standard dtype"
             )
     if codec == "auto":
         codec = "small" if dense_size(state) < SMALL_BYTES else "fast"
     try:
-        user = json.loads(json.dumps(dict(metadata or {}), allow_nan=False))
-    except (TypeError, ValueError) as error:
-        raise CheckpointError(f"{path}: the metadata is not JSON ({error})") from error
-    try:
         with replacing(path) as temporary, temporary.open("wb") as file:
-            return _write(file, state, user, codec)
+            return _write(file, state, dict(metadata or {}), codec)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
+    except (TypeError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: names and metadata cannot be written ({one_line(error)})") from error
 
 
 def load_checkpoint(path: str | Path, max_bytes: int | None = None) -> dict[str, Tensor]:
@@ -179,13 +164,16 @@ def open_checkpoint(path: Path, max_bytes: int | None = None) -> Packed:
         return Packed(
             1, size, old.user, tuple(n for n, _, _ in old.tensors), zip(entries, old.words, old.lengths, strict=True)
         )
-    sizes = [shapes.get(name, [-1])[0] for name in ("streams", "index")]
+    sizes = [shapes.get(name, []) for name in ("streams", "index")]
+    if len(shapes) != 2 or [len(shape) for shape in sizes] != [1, 1]:
+        raise CheckpointError(f"{path}: damaged: it must hold the tensors streams and index")
+    (length,), (rest,) = sizes
     with path.open("rb") as content:
-        if len(shapes) != 2 or content.read(8 + _HEADER) != _header(*sizes):
+        if content.read(8 + HEADER) != header(length, rest):
             raise CheckpointError(f"{path}: damaged: its header is not as it was written")
-        content.seek(sizes[0], 1)
-        index = _read_index(path, content.read())
-    _check_index(path, index, sizes[0], bound)
+        content.seek(length, 1)
+        index = read_index(path, content.read())
+    check_index(path, index, length, bound)
     return Packed(version, size, index.user, tuple(name for name, *_ in index.tensors), _tensors(path, index))
 
 
@@ -195,11 +183,8 @@ def is_packed(path: Path) -> bool:
         return MARK in (file.metadata() or {})
 
 
-_DENSE = Tensor().layout
-
-
 def _write(file: BinaryIO, state: Mapping[str, Tensor], user: Mapping[str, Any], codec: streams.Codec) -> int:
-    file.write(bytes(8 + _HEADER))
+    file.write(bytes(8 + HEADER))
     bundles = _bundles(state)
     lengths = []
     for names in bundles:
@@ -213,44 +198,15 @@ def _write(file: BinaryIO, state: Mapping[str, Tensor], user: Mapping[str, Any],
     length = sum(size for size, _ in lengths)
     place = {name: number for number, names in enumerate(bundles) for name in names}
     entries = [(name, name_of(tensor), list(tensor.shape), place[name]) for name, tensor in state.items()]
-    text = json.dumps({"tensors": entries, "streams": lengths, "user": user}, separators=(",", ":")).encode()
-    frame = zstandard.ZstdCompressor(level=_LEVEL).compress(text)
-    index = struct.pack("<I", zlib.crc32(frame)) + frame
+    index = write_index(entries, lengths, user)
     file.write(index)
     file.seek(0)
-    file.write(_header(length, len(index)))
-    return 8 + _HEADER + length + len(index)
-
-
-def _header(length: int, index: int) -> bytes:
-    """Return the head of the file: the header's own length, then the header, filled up with spaces."""
-    text = json.dumps(
-        {
-            "__metadata__": {MARK: json.dumps({"version": VERSION})},
-            "streams": {"dtype": "U8", "shape": [length], "data_offsets": [0, length]},
-            "index": {"dtype": "U8", "shape": [index], "data_offsets": [length, length + index]},
-        },
-        separators=(",", ":"),
-    )
-    return struct.pack("<Q", _HEADER) + text.encode().ljust(_HEADER)
+    file.write(header(length, len(index)))
+    return 8 + HEADER + length + len(index)
 
 
 def _crc(stream: bytes, words: np.ndarray) -> int:
     return zlib.crc32(words.data.cast("B") if words.size else b"", zlib.crc32(stream))
-
-
-def _read_index(path: Path, content: bytes) -> _Index:
-    try:
-        frame = content[4:]
-        if len(content) < 4 or zlib.crc32(frame) != struct.unpack_from("<I", content)[0]:
-            raise ValueError("its checksum differs")
-        size = zstandard.frame_content_size(frame)
-        if not 0 <= size <= allowed_bytes(len(frame)):
-            raise ValueError(f"it says to hold {size:,} bytes")
-        text = zstandard.ZstdDecompressor().decompress(frame, max_output_size=size)
-        return TypeAdapter(_Index).validate_json(text)
-    except (ValueError, zstandard.ZstdError) as error:
-        raise CheckpointError(f"{path}: the index is damaged ({_first_line(error)})") from error
 
 
 def _bundles(state: Mapping[str, Tensor]) -> list[list[str]]:
@@ -263,38 +219,19 @@ def _bundles(state: Mapping[str, Tensor]) -> list[list[str]]:
     return list(bundles.values())
 
 
-def _check_index(path: Path, index: _Index, length: int, bound: int) -> None:
-    names = [name for name, *_ in index.tensors]
-    total = 0
-    for name, dtype, shape, stream in index.tensors:
-        if dtype not in LAYOUTS:
-            raise CheckpointError(f"{path}: tensor {name!r} has the unknown dtype {dtype!r}")
-        if math.prod(max(size, 1) for size in shape) > _LARGEST:
-            raise CheckpointError(f"{path}: tensor {name!r} has the impossible shape {shape}")
-        if stream >= len(index.streams):
-            raise CheckpointError(f"{path}: damaged: there is no stream for tensor {name!r}")
-        total += byte_count(dtype, shape)
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise CheckpointError(f"{path}: damaged: there are two tensors {twice!r}")
-    if sum(size for size, _ in index.streams) != length:
-        raise CheckpointError(f"{path}: damaged: the streams do not have the length that the index says")
-    check_size(path, total, bound)
-
-
-def _tensors(path: Path, index: _Index) -> Iterator[tuple[Entry, np.ndarray, int]]:
+def _tensors(path: Path, index: Index) -> Iterator[tuple[Entry, np.ndarray, int]]:
     sharing: list[list[Entry]] = [[] for _ in index.streams]
     for name, dtype, shape, number in index.tensors:
         sharing[number].append(Entry(name=name, dtype=dtype, shape=shape))
     with path.open("rb") as file:
-        file.seek(8 + _HEADER)
+        file.seek(8 + HEADER)
         for entries, (length, crc) in zip(sharing, index.streams, strict=True):
-            named = ", ".join(entry.name for entry in entries[:3]) + (", ..." if len(entries) > 3 else "")
+            named = ", ".join(shown(entry.name) for entry in entries[:3]) + (", ..." if len(entries) > 3 else "")
             stream = file.read(length)
             try:
                 words = _decode(stream, entries)
             except (ValueError, zstandard.ZstdError, OverflowError, MemoryError) as error:
-                raise CheckpointError(f"{path}: tensor {named} is damaged ({_first_line(error)})") from error
+                raise CheckpointError(f"{path}: tensor {named} is damaged ({one_line(error)})") from error
             if _crc(stream, words) != crc:
                 raise CheckpointError(f"{path}: tensor {named} is damaged (its checksum differs)")
             done, ends = 0, np.cumsum([entry.bytes() for entry in entries])
@@ -314,7 +251,3 @@ def _decode(stream: bytes, entries: Sequence[Entry]) -> np.ndarray:
     if len(entries) > 1:
         shape = (sum(entry.bytes() for entry in entries) // LAYOUTS[dtype].word,)
     return streams.decode(stream, shape, LAYOUTS[dtype])
-
-
-def _first_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__

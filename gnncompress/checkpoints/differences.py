@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnncompress.checkpoints.dtypes import name_of, to_words
+from gnncompress.checkpoints.dtypes import name_of, to_words, why_not_packed
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,9 @@ def _difference(one: Tensor, other: Tensor) -> str:
     kinds = [f"{name_of(tensor)} {list(tensor.shape)}" for tensor in (one, other)]
     if kinds[0] != kinds[1]:
         return f"{kinds[0]} and {kinds[1]}"
+    why = why_not_packed(one) or why_not_packed(other)
+    if why:
+        return f"cannot be compared: {why}"
     words = to_words(one) != to_words(other)
     count = int(np.count_nonzero(words.reshape(one.numel(), -1).any(axis=1))) if one.numel() else 0
     if not count:
@@ -41,6 +44,6 @@ def _difference(one: Tensor, other: Tensor) -> str:
     text = f"{count:,} of {one.numel():,} values"
     if one.is_complex() or one.dtype.is_floating_point:
         wide = torch.complex128 if one.is_complex() else torch.float64
-        largest = float((one.to(wide) - other.to(wide)).abs().max())
-        text += f", by {largest:.3g} at most"
+        apart = (one.to(wide) - other.to(wide)).abs()
+        text += f", by {float(apart[apart.isfinite()].max()):.3g} at most" if bool(apart.isfinite().any()) else ""
     return text

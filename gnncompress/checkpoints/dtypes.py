@@ -86,12 +86,30 @@ def name_of(tensor: Tensor) -> str:
     return str(tensor.dtype).removeprefix("torch.")
 
 
+def why_not_packed(tensor: Tensor) -> str:
+    """Say why a tensor is not one of plain words, nothing if it is."""
+    if tensor.is_nested or tensor.layout != torch.strided:
+        return f"is a {'nested' if tensor.is_nested else tensor.layout} tensor"
+    if tensor.is_meta:
+        return "is on the meta device and has no values"
+    if name_of(tensor) not in LAYOUTS:
+        return f"has the dtype {name_of(tensor)}"
+    return ""
+
+
 def to_words(tensor: Tensor) -> np.ndarray:
     """Return the tensor's bits as a row of words; the tensor must be dense with a dtype of the table."""
-    flat = tensor.detach().cpu().resolve_conj().resolve_neg().contiguous().reshape(-1)
+    flat = _resolved(tensor.detach().cpu()).contiguous().reshape(-1)
     if flat.stride(0) != 1:  # tensors of one value or none count as contiguous with any stride
         flat = flat.new_empty(flat.shape).copy_(flat)
     return flat.view(torch.uint8).numpy().view(LAYOUTS[name_of(tensor)].dtype)
+
+
+def _resolved(tensor: Tensor) -> Tensor:
+    """Carry out a conjugation or negation that torch has put off; few dtypes know of it."""
+    if tensor.is_conj():
+        tensor = tensor.resolve_conj()
+    return tensor.resolve_neg() if tensor.is_neg() else tensor
 
 
 def from_words(words: np.ndarray, dtype: str, shape: Sequence[int]) -> Tensor:

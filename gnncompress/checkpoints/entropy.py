@@ -23,6 +23,8 @@ _WEIGHTS = np.array([0] + [isqrt(2 ** (level + 8)) for level in range(_LARGEST)]
 _STEPS = np.array([2 ** max(30 - step // 2, 0) for step in range(2 * _LARGEST + 1)], dtype=np.float64)
 _STEP_BITS = np.log2(_STEPS.sum() / _STEPS)
 _CHUNK = 16
+# The coder takes and gives int32: so many symbols are turned into it at a time.
+_BATCH = 1 << 18
 _UNIFORM = {bits: constriction.stream.model.Uniform(1 << bits) for bits in range(1, _CHUNK + 1)}
 
 
@@ -62,7 +64,7 @@ class Writer:
     def bits(self, bits: np.ndarray, ones: int) -> None:
         """Write bits of which ``ones`` are 1, a number that the reader knows."""
         if 0 < ones < len(bits):
-            self._coder.encode(bits.astype(np.int32), _bernoulli(ones, len(bits)))
+            self._encode(bits, _bernoulli(ones, len(bits)))
 
     def bytes(self) -> bytes:
         """Return what was written."""
@@ -71,7 +73,11 @@ class Writer:
 
     def _symbols(self, symbols: np.ndarray, weights: np.ndarray) -> None:
         if len(symbols) and len(weights) > 1:
-            self._coder.encode(symbols.astype(np.int32), _categorical(weights))
+            self._encode(symbols, _categorical(weights))
+
+    def _encode(self, symbols: np.ndarray, model: Any) -> None:
+        for start in range(0, len(symbols), _BATCH):
+            self._coder.encode(symbols[start : start + _BATCH].astype(np.int32), model)
 
 
 class Reader:
@@ -94,25 +100,32 @@ class Reader:
     def table(self, size: int) -> np.ndarray:
         """Read the levels of ``size`` symbols, at least one."""
         first = self.below(_LARGEST + 1)
-        levels = first + np.cumsum(np.append(0, _unfolded(self._symbols(size - 1, _STEPS))))
+        folded = self._symbols(size - 1, _STEPS, np.dtype(np.int64))
+        levels = first + np.cumsum(np.append(0, _unfolded(folded)))
         if levels.min() < 0 or levels.max() > _LARGEST or levels.max() == 0:
             raise ValueError("a table of frequencies is out of range")
         return levels
 
-    def symbols(self, count: int, levels: np.ndarray) -> np.ndarray:
-        """Read ``count`` symbols under a table: [count] of int32."""
-        return self._symbols(count, _WEIGHTS[levels])
+    def symbols(self, count: int, levels: np.ndarray, dtype: Any = np.int32) -> np.ndarray:
+        """Read ``count`` symbols under a table: [count] of ``dtype``."""
+        return self._symbols(count, _WEIGHTS[levels], np.dtype(dtype))
 
     def bits(self, count: int, ones: int) -> np.ndarray:
         """Read ``count`` bits of which ``ones`` are 1: [count] of bool."""
         if not 0 < ones < count:
             return np.full(count, ones > 0)
-        return np.asarray(self._decode(_bernoulli(ones, count), count)).astype(bool)
+        return self._read(count, _bernoulli(ones, count), np.dtype(bool))
 
-    def _symbols(self, count: int, weights: np.ndarray) -> np.ndarray:
-        if not count or len(weights) < 2:
-            return np.zeros(count, np.int32)
-        return np.asarray(self._decode(_categorical(weights), count))
+    def _symbols(self, count: int, weights: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        if len(weights) < 2:
+            return np.zeros(count, dtype)
+        return self._read(count, _categorical(weights), dtype)
+
+    def _read(self, count: int, model: Any, dtype: np.dtype) -> np.ndarray:
+        result = np.empty(count, dtype)
+        for start in range(0, count, _BATCH):
+            result[start : start + _BATCH] = self._decode(model, min(_BATCH, count - start))
+        return result
 
     def _decode(self, *arguments: Any) -> Any:
         try:

@@ -7,14 +7,13 @@ stored as it is.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
 import numpy as np
 import zstandard
 
-_HEADER = struct.Struct("<BQQ")
-_SEGMENT = struct.Struct("<BQ")
+from gnncompress.checkpoints.varint import read_varint, write_varint
+
 _RAW, _ZSTD = 0, 1
 _BITS, _GAPS = 0, 1
 # With fewer than one word in eight left, gaps take fewer bits and less time than the mask.
@@ -27,7 +26,7 @@ _SAMPLE = 1 << 14
 _LONGEST = 255
 
 
-def encode(words: np.ndarray, shape: Sequence[int]) -> bytes:
+def encode(words: np.ndarray) -> bytes:
     """Encode a row of unsigned words, ordered so that their top bytes have few values.
 
     Shapes: words [n] of a little-endian unsigned dtype.
@@ -39,7 +38,7 @@ def encode(words: np.ndarray, shape: Sequence[int]) -> bytes:
         values = words[places]
         kind = _GAPS if len(places) * _SPARSE < len(words) else _BITS
         content = _gaps(places) if kind == _GAPS else np.packbits(mask).tobytes()
-    segments = [_HEADER.pack(kind, len(places), len(content))]
+    segments = [bytes([kind]) + write_varint(len(places)) + write_varint(len(content))]
     if len(places) < len(words):
         segments.append(_pack(content))
     width = words.dtype.itemsize
@@ -55,10 +54,11 @@ def decode(stream: bytes, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:
         ValueError: if the stream is not one of that shape and dtype.
     """
     count = int(np.prod(shape, dtype=object))
-    if len(stream) < _HEADER.size:
+    if not stream:
         raise ValueError("the stream is cut short")
-    kind, kept, size = _HEADER.unpack_from(stream)
-    position = _HEADER.size
+    kind = stream[0]
+    kept, position = read_varint(stream, 1)
+    size, position = read_varint(stream, position)
     if kept > count or size > 2 * count:
         raise ValueError(f"{kept} of {count} words")
     places = None
@@ -110,8 +110,8 @@ def _pack(content: bytes) -> bytes:
     if _worth_trying(content):
         packed = zstandard.ZstdCompressor(compression_params=_HUFFMAN).compress(content)
         if len(packed) < len(content):
-            return _SEGMENT.pack(_ZSTD, len(packed)) + packed
-    return _SEGMENT.pack(_RAW, len(content)) + content
+            return bytes([_ZSTD]) + write_varint(len(packed)) + packed
+    return bytes([_RAW]) + write_varint(len(content)) + content
 
 
 def _worth_trying(content: bytes) -> bool:
@@ -126,10 +126,10 @@ def _worth_trying(content: bytes) -> bool:
 
 def _unpack(stream: bytes, position: int, size: int) -> tuple[bytes, int]:
     """Return the content of the segment at ``position``, which must have ``size`` bytes, and where it ends."""
-    start = position + _SEGMENT.size
-    if start > len(stream):
+    if position >= len(stream):
         raise ValueError("a segment is missing")
-    kind, length = _SEGMENT.unpack_from(stream, position)
+    kind = stream[position]
+    length, start = read_varint(stream, position + 1)
     end = start + length
     body = stream[start:end]
     if len(body) != length:

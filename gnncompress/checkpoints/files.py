@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
 
+from gnncompress.checkpoints.dtypes import LAYOUTS
 from gnncompress.errors import CheckpointError
+
+# No tensor has more values; larger sizes overflow in torch even where another size is 0.
+_LARGEST = 1 << 48
+_DIMENSIONS = 256
+_SHOWN = 100
 
 
 @contextlib.contextmanager
@@ -22,11 +29,15 @@ def open_safetensors(path: Path) -> Iterator[Any]:
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(safe_open(path, framework="pt"))
+        except IsADirectoryError as error:
+            raise CheckpointError(f"{path}: is a folder, not a file") from error
         except FileNotFoundError as error:
             raise CheckpointError(f"{path}: no such file") from error
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
         except SafetensorError as error:
+            if path.is_dir():
+                raise CheckpointError(f"{path}: is a folder, not a file") from error
             raise CheckpointError(f"{path}: not a safetensors file, or cut short ({error})") from error
         yield file
 
@@ -42,3 +53,27 @@ def check_size(path: Path, size: int, bound: int) -> None:
             f"{path}: says to unpack to {size:,} bytes, more than the {bound:,} allowed; if you trust it, allow more "
             "with max_bytes, or --max-bytes"
         )
+
+
+def check_declared(path: Path, name: str, dtype: str, shape: Sequence[int]) -> None:
+    """Insist that there can be a tensor of this dtype and shape.
+
+    Raises:
+        CheckpointError: naming it, if there cannot.
+    """
+    if dtype not in LAYOUTS:
+        raise CheckpointError(f"{path}: tensor {shown(name)} has the unknown dtype {shown(dtype)}")
+    if len(shape) > _DIMENSIONS or math.prod(max(size, 1) for size in shape) > _LARGEST:
+        raise CheckpointError(f"{path}: tensor {shown(name)} has the impossible shape {shown(list(shape))}")
+
+
+def shown(text: object) -> str:
+    """Return a name read from a file as it may be printed: quoted, without control characters, and not too long."""
+    quoted = repr(text)
+    return quoted if len(quoted) <= _SHOWN else f"{quoted[:_SHOWN]}..."
+
+
+def one_line(error: Exception) -> str:
+    """Return an error's text in one line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 2 * _SHOWN else f"{text[: 2 * _SHOWN]}..."

@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from gnncompress.checkpoints.container import Entry, open_checkpoint
+from gnncompress.checkpoints.container import open_checkpoint
 from gnncompress.checkpoints.dtypes import LAYOUTS
+from gnncompress.checkpoints.index import Entry
 from gnncompress.checkpoints.limits import entropy_limit
 
 

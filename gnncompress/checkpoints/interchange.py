@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pickle
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gnncompress.checkpoints.container import is_packed, load_checkpoint
-from gnncompress.checkpoints.files import open_safetensors
+from gnncompress.checkpoints.files import one_line, open_safetensors
 from gnncompress.checkpoints.state_dicts import state_dict_of
 from gnncompress.errors import CheckpointError
 from gnncompress.files import replacing, write_bytes
@@ -31,7 +30,7 @@ def read_state_dict(path: str | Path, max_bytes: int | None = None) -> dict[str,
     """
     path = Path(path)
     if not path.is_file():
-        raise CheckpointError(f"{path}: no such file")
+        raise CheckpointError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
     if _is_torch_file(path):
         return _read_torch(path)
     if is_packed(path):
@@ -69,12 +68,12 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
             f"{path}: holds more than tensors, or is damaged, and is not opened; "
             "save it with torch.save(model.state_dict(), ...)"
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path}: damaged or cut short ({str(error).splitlines()[0]})") from error
+    except Exception as error:  # damaged archives and pickles fail in every way there is
+        raise CheckpointError(f"{path}: damaged or cut short ({one_line(error)})") from error
     if not isinstance(content, Mapping):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}, not a state_dict")
     try:
-        return state_dict_of(content)
+        return dict(state_dict_of(content))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
 
@@ -82,8 +81,8 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
 def _is_torch_file(path: Path) -> bool:
     """Tell torch.save's zip archives and bare pickles from safetensors by content, not by name.
 
-    A safetensors file has the opening brace of its header at byte 8; a pickle starts with 0x80.
+    A safetensors file has the opening brace of its header at byte 8; an archive starts with PK, a pickle with 0x80.
     """
     with path.open("rb") as file:
         head = file.read(9)
-    return zipfile.is_zipfile(path) or (head[:1] == b"\x80" and head[8:9] != b"{")
+    return head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and head[8:9] != b"{")

@@ -21,7 +21,7 @@ from pydantic import BaseModel, Field, ValidationError
 from safetensors import SafetensorError
 
 from gnncompress.checkpoints.dtypes import LAYOUTS, byte_count, rotated
-from gnncompress.checkpoints.files import check_size, open_safetensors
+from gnncompress.checkpoints.files import check_declared, check_size, one_line, open_safetensors, shown
 from gnncompress.errors import CheckpointError
 
 _SEGMENT = struct.Struct("<BQ")
@@ -58,12 +58,13 @@ def read_version_1(path: Path, bound: int) -> Version1:
     with open_safetensors(path) as file:
         try:
             about = _About.model_validate_json(file.metadata()["gnncompress"])
+            if any(file.get_slice(name).get_dtype() != "U8" for name in about.tensors):
+                raise CheckpointError(f"{path}: damaged: a stream must hold bytes")
             streams = {name: file.get_tensor(name).numpy().tobytes() for name in about.tensors}
         except (ValidationError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: damaged: {' '.join(str(error).split())}") from error
+            raise CheckpointError(f"{path}: damaged: {one_line(error)}") from error
     for name, header in about.tensors.items():
-        if header.dtype not in LAYOUTS:
-            raise CheckpointError(f"{path}: tensor {name!r} has the unknown dtype {header.dtype!r}")
+        check_declared(path, name, header.dtype, header.shape)
     check_size(path, sum(byte_count(header.dtype, header.shape) for header in about.tensors.values()), bound)
     return Version1(
         user=about.user,
@@ -80,9 +81,9 @@ def _words(path: Path, streams: dict[str, bytes], about: _About) -> Iterator[np.
         try:
             words = decode(streams[name], count, layout.dtype, layout.kind == "float")
         except (ValueError, zstandard.ZstdError, MemoryError, OverflowError, struct.error) as error:
-            raise CheckpointError(f"{path}: tensor {name!r} is damaged ({error})") from error
+            raise CheckpointError(f"{path}: tensor {shown(name)} is damaged ({one_line(error)})") from error
         if zlib.crc32(words.tobytes()) != header.crc:
-            raise CheckpointError(f"{path}: tensor {name!r} is damaged (its checksum differs)")
+            raise CheckpointError(f"{path}: tensor {shown(name)} is damaged (its checksum differs)")
         yield words
 
 

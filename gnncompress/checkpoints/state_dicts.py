@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -12,16 +12,18 @@ from gnncompress.checkpoints.dtypes import to_words
 from gnncompress.errors import CheckpointError
 
 
-def state_dict_of(model: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
+def state_dict_of(model: nn.Module | Mapping[str, Any]) -> Mapping[str, Tensor]:
     """Return the tensors of a model or state_dict by name.
 
     A weight under parametrizations that say ``baked_into_checkpoints`` (the masks of pruning) appears under its
-    plain name as the model reads it; other parametrizations stay as in the model's own state_dict.
+    plain name as the model reads it, computed each time it is asked for, so that one at a time is in memory; other
+    parametrizations stay as in the model's own state_dict.
 
     Raises:
         CheckpointError: naming the first entry that is not a tensor with a shape.
     """
     entries: dict[str, Any] = {}
+    baked: dict[str, tuple[nn.Module, str]] = {}
     if isinstance(model, nn.Module):
         entries.update(model.state_dict())
         for path, module in model.named_modules():
@@ -30,8 +32,10 @@ def state_dict_of(model: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
                 for name, chain in module.parametrizations.items():
                     if all(getattr(step, "baked_into_checkpoints", False) for step in chain):
                         hidden = f"{prefix}parametrizations.{name}."
-                        entries = {key: entry for key, entry in entries.items() if not key.startswith(hidden)}
-                        entries[prefix + name] = getattr(module, name).detach()
+                        # PyG's Linear writes its weight under the plain name as well.
+                        plain = prefix + name
+                        entries = {k: e for k, e in entries.items() if k != plain and not k.startswith(hidden)}
+                        baked[plain] = (module, name)
     else:
         entries.update(model)
     for name, entry in entries.items():
@@ -42,7 +46,27 @@ def state_dict_of(model: nn.Module | Mapping[str, Any]) -> dict[str, Tensor]:
             )
         if nn.parameter.is_lazy(entry):
             raise CheckpointError(f"entry {name!r} has no shape yet; run the model once before saving it")
-    return entries
+    return _Tensors(entries, baked) if baked else entries
+
+
+class _Tensors(Mapping[str, Tensor]):
+    """Tensors by name, some of which are attributes of modules that are computed when they are asked for."""
+
+    def __init__(self, plain: Mapping[str, Tensor], computed: Mapping[str, tuple[nn.Module, str]]) -> None:
+        self._plain, self._computed = plain, computed
+
+    def __getitem__(self, name: str) -> Tensor:
+        if name in self._plain:
+            return self._plain[name]
+        module, attribute = self._computed[name]
+        tensor: Tensor = getattr(module, attribute).detach()
+        return tensor
+
+    def __iter__(self) -> Iterator[str]:
+        return iter([*self._plain, *self._computed])
+
+    def __len__(self) -> int:
+        return len(self._plain) + len(self._computed)
 
 
 def dense_size(state: Mapping[str, Tensor]) -> int:

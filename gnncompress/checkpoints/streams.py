@@ -3,8 +3,9 @@
 A stream is one byte that names its kind, then what that kind stores:
 
 RAW: the words themselves; CONSTANT: one word that all of them are, or nothing if they are zero; SMALL and FAST: what
-the modules of those names describe, of the words in an order in which values of like size are neighbours. A word
-counts as zero when all its bits are, so -0.0 is not zero and comes back as it was.
+the modules of those names describe, of the words in an order in which values of like size are neighbours; ZSTD: a
+Zstandard frame of the words, which finds repetitions such as equal rows. A word counts as zero when all its bits are,
+so -0.0 is not zero and comes back as it was.
 """
 
 from __future__ import annotations
@@ -13,12 +14,17 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
+import zstandard
 
 from gnncompress.checkpoints import fast, small
 from gnncompress.checkpoints.dtypes import Layout, ordered, restored
 
 Codec = Literal["small", "fast"]
-RAW, CONSTANT, SMALL, FAST = range(4)
+RAW, CONSTANT, SMALL, FAST, ZSTD = range(5)
+
+# Zstandard looks for repetitions: briefly, and where that beats the codec thoroughly, in tensors up to a size.
+_BRIEFLY, _THOROUGHLY = 3, 19
+_THOROUGH_BYTES = 4 << 20
 
 
 def encode(words: np.ndarray, shape: Sequence[int], layout: Layout, codec: Codec) -> bytes:
@@ -28,12 +34,15 @@ def encode(words: np.ndarray, shape: Sequence[int], layout: Layout, codec: Codec
     """
     if not words.size or (words == words[0]).all():
         return bytes([CONSTANT]) + (words[:1].tobytes() if words.any() else b"")
-    if layout.kind == "float" and codec == "fast":
-        candidates = [bytes([FAST]) + fast.encode(ordered(words, layout), shape)]
+    row = ordered(words, layout)
+    if codec == "fast":
+        candidates = [bytes([FAST]) + fast.encode(row)]
     else:
-        candidates = [bytes([SMALL]) + small.encode(ordered(words, layout), shape)]
-        if layout.kind != "float":  # indices are sorted or repeat themselves, which no frequency tells
-            candidates.append(bytes([FAST]) + fast.encode(ordered(words, layout), shape))
+        candidates = [bytes([SMALL]) + small.encode(row, shape)]
+        brief = zstandard.ZstdCompressor(level=_BRIEFLY).compress(words.data)
+        if len(brief) < len(candidates[0]):
+            level = _THOROUGHLY if words.nbytes <= _THOROUGH_BYTES else _BRIEFLY
+            candidates.append(bytes([ZSTD]) + zstandard.ZstdCompressor(level=level).compress(words.data))
     shortest = min(candidates, key=len)
     return shortest if len(shortest) <= words.nbytes else bytes([RAW]) + words.tobytes()
 
@@ -54,4 +63,7 @@ def decode(stream: bytes, shape: Sequence[int], layout: Layout) -> np.ndarray:
         return restored(small.decode(body, shape, layout.dtype), layout)
     if kind == bytes([FAST]):
         return restored(fast.decode(body, shape, layout.dtype), layout)
+    if kind == bytes([ZSTD]) and zstandard.frame_content_size(body) == count * layout.word:
+        content = zstandard.ZstdDecompressor().decompress(body, max_output_size=count * layout.word)
+        return np.frombuffer(content, layout.dtype).copy()
     raise ValueError(f"a stream of kind {kind.hex() or 'none'} and {len(body)} bytes")

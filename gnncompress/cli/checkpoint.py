@@ -34,6 +34,7 @@ def inspect(
     """
     from dataclasses import asdict
 
+    from rich.markup import escape
     from rich.table import Table
 
     from gnncompress.checkpoints import inspect_checkpoint
@@ -49,7 +50,7 @@ def inspect(
     for tensor in info.tensors:
         shape = " x ".join(map(str, tensor.shape)) or "scalar"
         table.add_row(
-            tensor.name,
+            escape(named(tensor.name)),
             tensor.dtype,
             shape,
             f"{tensor.sparsity:.4f}",
@@ -94,7 +95,7 @@ def diff(
     states = [read_state_dict(path, max_bytes) for path in (one, other)]
     found = differences(*states)
     for difference in found:
-        typer.echo(f"{difference.name}: {difference.what}")
+        typer.echo(f"{named(difference.name)}: {difference.what}")
     alike = len(states[0].keys() & states[1].keys() - {difference.name for difference in found})
     typer.echo(f"{alike} tensors are the same, {len(found)} differ")
     if found:
@@ -111,6 +112,7 @@ def pack(
         Literal["auto", "small", "fast"],
         typer.Option("--codec", help="small: smallest files; fast: fastest; auto: small below 64 MB."),
     ] = "auto",
+    max_bytes: MaxBytes = None,
     force: Force = False,
     debug: options.Debug = False,
 ) -> None:
@@ -123,12 +125,17 @@ def pack(
         save_checkpoint,
     )
     from gnncompress.errors import CheckpointError
+    from gnncompress.files import replacing
 
     _refuse_to_replace(target, force)
-    state = read_state_dict(source)
-    size = save_checkpoint(state, target, codec=codec)
-    if not same_bits(load_checkpoint(target), state):
-        raise CheckpointError(f"{target}: what was read back differs from {source}; please report this")
+    state = read_state_dict(source, max_bytes)
+    try:
+        with replacing(target) as temporary:
+            size = save_checkpoint(state, temporary, codec=codec)
+            if not same_bits(load_checkpoint(temporary, max_bytes=dense_size(state)), state):
+                raise CheckpointError(f"{target}: what was read back differs from {source}; please report this")
+    except OSError as error:
+        raise CheckpointError(f"{target}: cannot be written ({error.strerror})") from error
     dense = dense_size(state)
     typer.echo(f"{target}: {size:,} bytes for {dense:,} of dense tensors, ratio {dense / size:.2f}")
 
@@ -150,6 +157,11 @@ def unpack(
     _refuse_to_replace(target, force)
     size = write_state_dict(load_checkpoint(source, max_bytes), target)
     typer.echo(f"{target}: {size:,} bytes")
+
+
+def named(name: str) -> str:
+    """Return a name read from a file as it may be printed: escaped and cut short if it is not a plain one."""
+    return name if name.isprintable() and len(name) <= 100 else f"{name[:100]!r}" + "..." * (len(name) > 100)
 
 
 def _refuse_to_replace(target: Path, force: bool) -> None:

@@ -48,8 +48,21 @@ def new_model(spec: RunSpec, task: Task) -> nn.Module:
 
 def load_model(spec: RunSpec, task: Task, state: Mapping[str, Tensor]) -> nn.Module:
     """Return the spec's model with the weights of ``state``, ready to infer."""
-    model = new_model(spec, task)
-    if spec.method != NO_METHOD and METHODS[spec.method].reshapes:
+    return fill(new_model(spec, task), state, reshapes(spec.method))
+
+
+def reshapes(method: str) -> bool:
+    """Say whether a method leaves tensors of other shapes than the model was built with."""
+    return method != NO_METHOD and METHODS[method].reshapes
+
+
+def fill(model: nn.Module, state: Mapping[str, Tensor], reshaped: bool) -> nn.Module:
+    """Give ``model`` the tensors of ``state``, and if it is ``reshaped`` their shapes; return it in evaluation mode.
+
+    Raises:
+        RuntimeError: if the two have other names or shapes.
+    """
+    if reshaped:
         fit(model, state)
     if KEEP in state:
         drop_edges(model, state[KEEP])

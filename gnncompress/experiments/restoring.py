@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
 from gnncompress.checkpoints import read_checkpoint
+from gnncompress.checkpoints.files import one_line, shown
+from gnncompress.checkpoints.index import allowed_bytes
 from gnncompress.errors import CheckpointError
+from gnncompress.experiments.building import fill, reshapes
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.models import MODELS, build_model
 from gnncompress.models.registry import Argument
-from gnncompress.pruning.edges import KEEP, drop_edges
-from gnncompress.pruning.structured.surgery import fit
+from gnncompress.pruning.edges import KEEP
 from gnncompress.tasks.base import Task
 
 # No model of the package has more layers, heads or hidden channels unless its tensors show it.
@@ -49,50 +53,77 @@ def card_of(spec: RunSpec, task: Task) -> dict[str, Any]:
 
 
 def load_model(
-    path: str | Path, build: Callable[[], nn.Module] | None = None, max_bytes: int | None = None
+    path: str | Path,
+    build: Callable[[], nn.Module] | None = None,
+    reshaped: bool | None = None,
+    max_bytes: int | None = None,
 ) -> nn.Module:
     """Return the model in a packed checkpoint, in evaluation mode, with its weights.
 
     A run's checkpoint says how to rebuild its model if that is one of the package's own. For any other ``build`` makes
-    the model; code that a file names is never imported. Channels that structured pruning removed are removed again.
+    the model; code that a file names is never imported. ``reshaped`` says that structured pruning took channels out of
+    what ``build`` makes; by default a run's checkpoint knows, and others have the shapes that ``build`` makes.
 
     Raises:
         CheckpointError: as ``load_checkpoint`` does; if the file does not say what the model is and there is no
-            ``build``; if the model has other tensors than the file.
+            ``build``; if the model has tensors of other names, shapes or dtypes than the file.
     """
     state, metadata = read_checkpoint(path, max_bytes)
-    model = (build or _builder(path, metadata, state))()
+    card = _card(metadata)
+    if build is None:
+        build = _builder(path, card, state)
+    model = build()
+    reshaped = (card is not None and reshapes(card.method)) if reshaped is None else reshaped
     own = model.state_dict()
-    if all(_within(tensor, own.get(name)) for name, tensor in state.items()):
-        fit(model, state)
-    if KEEP in state:
-        drop_edges(model, state[KEEP])
+    for name, tensor in state.items():
+        if name in own and own[name].dtype != tensor.dtype:
+            what = f"{shown(name)} is {tensor.dtype}, the model's {own[name].dtype}"
+            raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {what}")
+        if reshaped and not _within(tensor, own.get(name)):
+            what = f"{shown(name)} is {list(tensor.shape)}, the model's {list(own[name].shape)}"
+            raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {what}")
     try:
-        model.load_state_dict(state)
+        return fill(model, state, reshaped)
     except RuntimeError as error:
-        detail = " ".join(str(error).split(":", 1)[-1].split())
+        detail = one_line(RuntimeError(str(error).split(":", 1)[-1]))
         raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {detail}") from error
-    return model.eval()
 
 
-def _builder(path: str | Path, metadata: Mapping[str, Any], state: Mapping[str, Tensor]) -> Callable[[], nn.Module]:
+def _card(metadata: Mapping[str, Any]) -> ModelCard | None:
     try:
-        card = ModelCard.model_validate(metadata)
-    except ValidationError as error:
-        raise CheckpointError(
-            f"{path}: does not say what its model is; give load_model(path, build=...) a function that makes it"
-        ) from error
+        return ModelCard.model_validate(metadata)
+    except ValidationError:
+        return None
+
+
+def _builder(path: str | Path, card: ModelCard | None, state: Mapping[str, Tensor]) -> Callable[[], nn.Module]:
+    """Return what builds a card's model, proved to be no larger than the file's tensors call for.
+
+    It is first built on the meta device, which takes no memory: a forged size must not make a model larger than memory
+    before its tensors can disagree.
+    """
+    hint = "give load_model(path, build=...) a function that makes it"
+    if card is None:
+        raise CheckpointError(f"{path}: does not say what its model is; {hint}")
     if MODELS.get(card.model) is None:
-        raise CheckpointError(
-            f"{path}: its model {card.model!r} is not one of gnncompress; give load_model(path, build=...) a function "
-            "that makes it"
-        )
-    # A forged size would make a model larger than memory before its tensors could disagree.
-    bound = max(_USUAL, *(size for tensor in state.values() for size in tensor.shape))
+        raise CheckpointError(f"{path}: its model {shown(card.model)} is not one of gnncompress; {hint}")
+    sizes = [size for tensor in state.values() if tensor.numel() for size in tensor.shape]
     for name, size in {"features": card.features, "outputs": card.outputs, **card.arguments}.items():
-        if isinstance(size, int) and not 0 <= size <= bound:
+        if isinstance(size, int) and not 0 <= size <= max([_USUAL, *sizes]):
             raise CheckpointError(f"{path}: damaged: its model cannot have {size} {name}")
-    return lambda: build_model(card.model, card.features, card.outputs, card.arguments)
+    build = partial(build_model, card.model, card.features, card.outputs, card.arguments)
+    try:
+        with torch.device("meta"):
+            own = build().state_dict()
+    except Exception as error:  # whatever the arguments do in the model's constructor
+        raise CheckpointError(f"{path}: damaged: its model cannot be built ({one_line(error)})") from error
+    differing = own.keys() ^ (state.keys() - {KEEP})
+    if differing:
+        raise CheckpointError(f"{path}: does not fit its model {card.model}: {shown(min(differing))} is in one only")
+    bound = allowed_bytes(Path(path).stat().st_size)
+    if sum(tensor.nbytes for tensor in own.values() if not nn.parameter.is_lazy(tensor)) > bound:
+        raise CheckpointError(f"{path}: damaged: its model is larger than {bound:,} bytes")
+    return build
 
 
 def _within(tensor: Tensor, own: Tensor | None) -> bool:

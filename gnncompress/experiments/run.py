@@ -84,7 +84,7 @@ def _pack(
     started = time.perf_counter()
     size = save_checkpoint(model, path, metadata)
     packed = time.perf_counter()
-    restored = load_checkpoint(path)
+    restored = load_checkpoint(path, max_bytes=dense_size(state))
     unpacked = time.perf_counter()
     if not same_bits(restored, state):
         raise CheckpointError(f"{path}: what was read back differs from the model; please report this")

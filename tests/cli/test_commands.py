@@ -152,6 +152,14 @@ def test_checkpoint_there_and_back(cli: Cli, tmp_path: Path) -> None:
     one_line(
         cli("checkpoint", "verify", packed, "--max-bytes", 100), "packed.safetensors: says to unpack to 3,608 bytes"
     )
+    torch.save({"[/red]x\n": torch.ones(2), "sparse": torch.eye(2).to_sparse()}, tmp_path / "strange.pt")
+    assert "'[/red]x\\n': only in the first" in cli("checkpoint", "diff", tmp_path / "strange.pt", packed).out
+    gnncompress.save_checkpoint({"[/red]x\n": torch.ones(2)}, tmp_path / "strange")
+    assert "'[/red]x\\n'" in cli("checkpoint", "inspect", tmp_path / "strange").out
+    one_line(cli("checkpoint", "inspect", tmp_path), "is a folder, not a file")
+    torch.save({"zeros": torch.zeros(70 << 20, dtype=torch.int8).expand(4, -1)}, tmp_path / "large.pt")
+    assert cli("checkpoint", "pack", tmp_path / "large.pt", tmp_path / "large").code == 0
+    one_line(cli("checkpoint", "verify", tmp_path / "large"), "says to unpack to 293,601,280 bytes")
     fast = cli("checkpoint", "pack", packed, tmp_path / "fast.safetensors", "--codec", "fast")
     assert fast.code == 0, fast.err
     assert cli("checkpoint", "diff", packed, tmp_path / "fast.safetensors").code == 0
@@ -227,7 +235,7 @@ def test_damaged_checkpoint(cli: Cli, tmp_path: Path) -> None:
     for command in (["inspect", tmp_path / "x"], ["verify", tmp_path / "x"], unpack):
         result = cli("checkpoint", *command)
         assert result.code == 1
-        one_line(result, str(tmp_path / "x"), "tensor w is damaged")
+        one_line(result, str(tmp_path / "x"), "tensor 'w' is damaged")
     assert not (tmp_path / "y.pt").exists()
 
 

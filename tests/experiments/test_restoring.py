@@ -18,6 +18,7 @@ from gnncompress.experiments.resolve import resolve
 from gnncompress.experiments.restoring import card_of
 from gnncompress.measurements import GRAPHS, LINKS, NODES
 from gnncompress.models import MODELS
+from gnncompress.pruning.edges import drop_edges
 
 DATA = {NODES: "digits", LINKS: "digits", GRAPHS: "digits-grid"}
 CASES = [(entry.name, task) for entry in MODELS for task in DATA if task in entry.tasks]
@@ -46,7 +47,7 @@ def test_every_model_is_restored(name: str, task: str, tmp_path: Path) -> None:
 
 
 def test_channels_removed_are_removed_again(tmp_path: Path) -> None:
-    spec = resolve("digits-grid", "gin")
+    spec = resolve("digits-grid", "gin", "structured", 0.5)
     task = load_task(spec, None)
     model = new_model(spec, task).eval()
     gnncompress.prune(model, "structured", 0.5, forward=task.example)
@@ -79,10 +80,39 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
     assert torch.equal(gnncompress.load_model(tmp_path / "x", build)[1].weight, model[1].weight)
     with pytest.raises(CheckpointError, match=r"x: does not say what its model is; give load_model\(path, build"):
         gnncompress.load_model(tmp_path / "x")
+    with pytest.raises(CheckpointError, match=r"x: does not fit Sequential: .*size mismatch"):
+        gnncompress.load_model(tmp_path / "x", lambda: nn.Sequential(nn.Linear(400, 300), nn.Linear(40, 20)))
+    with pytest.raises(CheckpointError, match=r"Sequential: '0.weight' is torch.float32, the model's"):
+        gnncompress.load_model(tmp_path / "x", lambda: build().double())
     with pytest.raises(CheckpointError, match=r"x: does not fit Linear: .*weight"):
         gnncompress.load_model(tmp_path / "x", lambda: nn.Linear(4, 4))
     with pytest.raises(CheckpointError, match=r"x: does not fit Sequential: size mismatch for 0.weight"):
         gnncompress.load_model(tmp_path / "x", lambda: nn.Sequential(nn.Linear(3, 4), nn.Linear(4, 2)))
+
+
+def test_lazy_layers_and_channels_of_ones_own_model(tmp_path: Path) -> None:
+    def build() -> nn.Module:
+        return nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+
+    save_checkpoint(layer := nn.Linear(5, 3), tmp_path / "x")
+    assert torch.equal(gnncompress.load_model(tmp_path / "x", lambda: nn.LazyLinear(3)).weight, layer.weight)
+    gnncompress.prune(model := build(), "structured", 0.5, forward=lambda net: net(torch.ones(2, 4)))
+    save_checkpoint(model, tmp_path / "y")
+    back = gnncompress.load_model(tmp_path / "y", build, reshaped=True)
+    assert torch.equal(back(torch.ones(2, 4)), model.eval()(torch.ones(2, 4)))
+    with pytest.raises(CheckpointError, match=r"does not fit Linear: 'weight' is .*, the model's"):
+        gnncompress.load_model(tmp_path / "x", lambda: nn.Linear(5, 2), reshaped=True)
+
+
+def test_edges_dropped_stay_dropped(tmp_path: Path) -> None:
+    spec = resolve("digits", "gcn")
+    task = load_task(spec, None)
+    model = new_model(spec, task).eval()
+    edges = task.data.edge_index.size(1)  # type: ignore[attr-defined]
+    drop_edges(model, torch.arange(edges) % 3 > 0)
+    save_checkpoint(model, tmp_path / "x", card_of(spec, task))
+    with torch.no_grad():
+        assert torch.equal(task.example(gnncompress.load_model(tmp_path / "x")), task.example(model))
 
 
 @pytest.mark.parametrize(
@@ -90,6 +120,12 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
     [
         ({"model": "evil.py:build"}, "its model 'evil.py:build' is not one of gnncompress"),
         ({"model": "nothing"}, "its model 'nothing' is not one of gnncompress"),
+        ({"arguments": {"hidden": 4, "hidde": 4}}, "its model cannot be built"),
+        ({"arguments": {"features": 1}}, "its model cannot be built"),
+        ({"arguments": {"hidden": "x"}}, "its model cannot be built"),
+        ({"arguments": {"hidden": 4, "dropout": 7.0}}, "its model cannot be built"),
+        ({"model": "gin", "task": GRAPHS, "arguments": {"layers": 150, "hidden": 1024}}, "does not fit its model gin"),
+        ({}, "does not fit its model gcn: 'convs.0.bias' is in one only"),
         ({"features": 10**12}, "its model cannot have 1000000000000 features"),
         ({"arguments": {"hidden": 10**9, "dropout": 0.0}}, "its model cannot have 1000000000 hidden"),
         ({"arguments": {"hidden": -4, "dropout": 0.0}}, "its model cannot have -4 hidden"),
@@ -97,6 +133,7 @@ def test_a_model_of_ones_own(tmp_path: Path) -> None:
     ],
 )
 def test_a_card_that_lies_is_refused(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
-    save_checkpoint({"weight": torch.ones(2, 2)}, tmp_path / "x", card(**changes))
+    state = {"weight": torch.ones(2, 2), "empty": torch.empty(2**40, 0), "scalar": torch.tensor(1)}
+    save_checkpoint(state, tmp_path / "x", card(**changes))
     with pytest.raises(CheckpointError, match=message):
         gnncompress.load_model(tmp_path / "x")

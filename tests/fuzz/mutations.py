@@ -24,7 +24,8 @@ import zstandard
 from torch import Tensor
 
 from gnncompress.checkpoints import load_checkpoint, same_bits, save_checkpoint
-from gnncompress.checkpoints.container import _HEADER, _header
+from gnncompress.checkpoints.index import HEADER
+from gnncompress.checkpoints.index import header as head
 from gnncompress.errors import CheckpointError
 
 
@@ -67,15 +68,15 @@ def damaged(content: bytes, rng: np.random.Generator) -> bytes:
     elif kind == 3:
         file += rng.bytes(int(rng.integers(1, 20)))
     else:
-        file[8 + _HEADER : 8 + _HEADER + 40] = rng.bytes(40)
+        file[8 + HEADER : 8 + HEADER + 40] = rng.bytes(40)
     return bytes(file)
 
 
 def forged(content: bytes, rng: np.random.Generator) -> bytes:
     """Return the file with an index that lies and is sound in itself: checksum, lengths and header fit."""
-    header = json.loads(content[8 : 8 + _HEADER])
+    header = json.loads(content[8 : 8 + HEADER])
     length = header["streams"]["shape"][0]
-    streams, frame = bytearray(content[8 + _HEADER : 8 + _HEADER + length]), content[8 + _HEADER + length + 4 :]
+    streams, frame = bytearray(content[8 + HEADER : 8 + HEADER + length]), content[8 + HEADER + length + 4 :]
     index = json.loads(zstandard.ZstdDecompressor().decompress(frame))
     entry = index["tensors"][int(rng.integers(len(index["tensors"])))]
     field = int(rng.integers(6))
@@ -93,7 +94,7 @@ def forged(content: bytes, rng: np.random.Generator) -> bytes:
         streams[int(rng.integers(len(streams)))] = int(rng.integers(256))
     frame = zstandard.ZstdCompressor().compress(json.dumps(index).encode())
     packed = struct.pack("<I", zlib.crc32(frame)) + frame
-    return _header(len(streams), len(packed)) + bytes(streams) + packed
+    return head(len(streams), len(packed)) + bytes(streams) + packed
 
 
 def attempt(seed: int, folder: Path) -> str:

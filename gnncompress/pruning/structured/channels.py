@@ -15,6 +15,7 @@ from gnncompress.pruning.masks import NORMALIZATIONS
 from gnncompress.pruning.structured.layers import Shape, find
 from gnncompress.pruning.structured.tracing import Forward, trace
 
+_MOST_PASSES = 8
 OUTPUT = "its channels are the model's output"
 
 
@@ -140,9 +141,13 @@ def _why_whole(
 
 
 def _passes(items: Sequence[Any], shapes: Mapping[nn.Module, Shape]) -> int:
-    """Count the operations on a group's channels that are no products, at least 1."""
+    """Count the operations on a group's channels that are no products, 1 to 8.
+
+    More than eight say that a residual stream is long, not that its channels are worth so much less than others.
+    """
     modules = {item.dep.target.module for item in items}
-    return max(sum(module not in shapes or isinstance(module, NORMALIZATIONS) for module in modules), 1)
+    found = sum(module not in shapes or isinstance(module, NORMALIZATIONS) for module in modules)
+    return min(max(found, 1), _MOST_PASSES)
 
 
 def _units(members: Sequence[_Member], roots: int) -> np.ndarray:

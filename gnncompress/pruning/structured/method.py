@@ -38,7 +38,8 @@ class StructuredPruning:
     ``sparsity`` is the fraction of all the model's parameters that go: channels go until the number of parameters is
     as near as it gets. Each set keeps one channel at least. What else works on the channels of a set than products
     (messages, normalizations, activations) takes time without having parameters, so that a set which p of them work
-    on keeps the part k^p of its channels, with one k for the whole model; in blocks of 8, which kernels like.
+    on keeps the part k^p of its channels, with one k for the whole model and p at most 8. Channels go in blocks of 8,
+    which kernels like, but for the last set, which meets the number of parameters.
 
     The importance of a channel is summed over all its slices in all layers: l1 sum |w|, l2 (sum w^2)^(1/2), taylor
     sum |g w| with g the gradient of the mean training loss, random the control. It ranks within a set only.

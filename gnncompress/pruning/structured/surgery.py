@@ -55,7 +55,7 @@ def shrunk_tensors(model: nn.Module, channels: Channels, removed: np.ndarray) ->
 
 def fit(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
     """Give the tensors of ``model`` the shapes that they have in ``state``, in place; the values come separately."""
-    own = _tensors(model)
+    own = {name: tensor for name, tensor in _tensors(model).items() if not nn.parameter.is_lazy(tensor)}
     return replace_tensors(model, {n: state[n] for n in own.keys() & state.keys() if own[n].shape != state[n].shape})
 
 
