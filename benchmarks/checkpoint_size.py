@@ -5,18 +5,20 @@ FILE is any checkpoint, such as runs/<run>/model.safetensors of ``gnncompress tr
 pruned by magnitude. Without files: gaussian weights of the size of a small model (73,879 parameters), with --big also
 of a large one (4,946,985). Ratio = raw float32 bytes / file bytes, container included; limits A, B and C are those of
 independent weights: H(mask) and 32-bit values; 24 bits and the exponent's entropy; 20 bits and that of the exponent
-with the mantissa's top four bits. CPU time on one thread, MB of dense tensors a second, the data touched when loading.
+with the mantissa's top four bits. CPU time on one thread in MB of dense tensors a second, packing/unpacking, the data
+touched; ours to and from a file, the peers' in memory, zipnn's with the start of its process.
 """
 
 from __future__ import annotations
 
 import argparse
 import io
+import math
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -26,7 +28,7 @@ import blosc2
 import numpy as np
 import torch
 import zstandard
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from gnncompress.checkpoints import (
@@ -43,11 +45,10 @@ State = Mapping[str, Tensor]
 SPARSITIES = (0.0, 0.1, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95)
 SMALL = {"w1": (1433, 32), "w2": (32, 512), "w3": (512, 22), "b1": (32,), "b2": (343,)}
 BIG = {"w1": (1433, 1024), "w2": (1024, 2048), "w3": (2048, 674), "b1": (1024,), "b2": (1033,)}
-# In a process of its own: it changes its input in place and may abort.
 ZIPNN = """
 import sys, zipnn
-packed = zipnn.ZipNN(bytearray_dtype="float32", input_format="byte").compress(sys.stdin.buffer.read())
-sys.stdout.buffer.write(packed)
+coder = zipnn.ZipNN(bytearray_dtype="float32", input_format="byte")
+sys.stdout.buffer.write(getattr(coder, sys.argv[1])(sys.stdin.buffer.read()))
 """
 
 
@@ -72,6 +73,7 @@ def table(state: State) -> None:
     """Print the ratios, then the speeds, of every codec at every sparsity."""
     dense = dense_size(state)
     columns: dict[str, list[str]] = {}
+    rates: dict[str, list[str]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for sparsity in SPARSITIES:
             model = pruned(state, sparsity)
@@ -79,10 +81,11 @@ def table(state: State) -> None:
                 columns.setdefault(name, []).append(f"{dense / size:.2f}")
             for name, (size, save, load) in measured(model, Path(folder)).items():
                 columns.setdefault(name, []).append(f"{dense / size:.2f}")
-                if name.startswith("ours"):
-                    columns.setdefault(f"{name}, MB/s", []).append(f"{dense / save / 1e6:.0f}/{dense / load / 1e6:.0f}")
+                if not math.isnan(save):
+                    speeds = f"{dense / max(save, 1e-4) / 1e6:.0f}/{dense / max(load, 1e-4) / 1e6:.0f}"
+                    rates.setdefault(f"{name}, MB/s", []).append(speeds)
     print(f"{'':28}" + "".join(f"{sparsity:>9}" for sparsity in SPARSITIES))
-    for name, cells in columns.items():
+    for name, cells in (columns | rates).items():
         print(f"{name:28}" + "".join(f"{cell:>9}" for cell in cells))
 
 
@@ -138,11 +141,7 @@ def quantized(state: State, bits: int) -> State:
 
 
 def measured(state: State, folder: Path) -> dict[str, tuple[float, float, float]]:
-    """Return bytes and CPU seconds of saving and loading, by codec."""
-    saved = io.BytesIO()
-    torch.save(dict(state), saved)
-    plain = saved.getvalue()
-    raw = b"".join(tensor.contiguous().numpy().tobytes() for tensor in state.values())
+    """Return bytes and CPU seconds of packing and of unpacking, by codec."""
     found: dict[str, tuple[float, float, float]] = {}
     for codec in ("small", "fast"):
         path = folder / codec
@@ -150,44 +149,90 @@ def measured(state: State, folder: Path) -> dict[str, tuple[float, float, float]
         load = timed(partial(load_checkpoint, path))
         assert same_bits(load_checkpoint(path), state)
         found[f"ours, {codec}"] = (path.stat().st_size, save, load)
-    save_file(dict(state), folder / "dense")
-    load_file(folder / "dense")
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
-        file.writestr("model", plain)
-    sizes: dict[str, float] = {
-        "the paper's, values only": values_only_size(state),
-        "torch.save": len(plain),
-        "safetensors": (folder / "dense").stat().st_size,
-        "zip -6": len(archive.getvalue()),
-        "zstd -3": len(zstandard.ZstdCompressor(level=3).compress(plain)),
-        "zstd -19": len(zstandard.ZstdCompressor(level=19).compress(plain)),
-        "blosc2": len(blosc2.compress2(raw, typesize=4, clevel=5)),
-        "compressed-tensors bit mask": bitmask_size(state, folder / "bitmask"),
-        "zipnn": len(subprocess.run([sys.executable, "-c", ZIPNN], input=raw, capture_output=True, check=True).stdout),
+    found["the paper's, values only"] = (values_only_size(state), math.nan, math.nan)
+    for name, (pack, unpack) in peers(state, folder).items():
+        packed = pack()
+        found[name] = (len(packed), timed(pack), timed(partial(unpack, packed)))
+    return found
+
+
+def peers(state: State, folder: Path) -> dict[str, tuple[Callable[[], bytes], Callable[[bytes], object]]]:
+    """Return how each peer packs the state to bytes and unpacks them; unpacking touches the tensors."""
+    raw = b"".join(tensor.contiguous().numpy().tobytes() for tensor in state.values())
+
+    def saved() -> bytes:
+        file = io.BytesIO()
+        torch.save(dict(state), file)
+        return file.getvalue()
+
+    def zipped() -> bytes:
+        archive = io.BytesIO()
+        with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as file:
+            file.writestr("model", saved())
+        return archive.getvalue()
+
+    def loaded(content: bytes) -> object:
+        return torch.load(io.BytesIO(content), weights_only=True)
+
+    def unzipped(content: bytes) -> object:
+        return loaded(zipfile.ZipFile(io.BytesIO(content)).read("model"))
+
+    def unzstd(content: bytes) -> object:
+        return loaded(zstandard.ZstdDecompressor().decompress(content))
+
+    def zstd(level: int) -> bytes:
+        return zstandard.ZstdCompressor(level=level).compress(saved())
+
+    def masked() -> bytes:
+        # compressed-tensors' sparse bit mask; tensors of one dimension are dense in it.
+        from compressed_tensors.compressors.sparse_compressors.sparse_bitmask import BitmaskTensor
+
+        parts: dict[str, Tensor] = {}
+        for name, tensor in state.items():
+            parts |= BitmaskTensor.from_dense(tensor).dict(name) if tensor.dim() == 2 else {name: tensor}
+        return save({name: part.contiguous() for name, part in parts.items()})
+
+    def unmasked(content: bytes) -> object:
+        from compressed_tensors.compressors.sparse_compressors.sparse_bitmask import bitmask_decompress
+
+        parts = load(content)
+        return [
+            bitmask_decompress(parts[f"{name}.compressed"], parts[f"{name}.bitmask"], list(tensor.shape))
+            for name, tensor in state.items()
+            if tensor.dim() == 2
+        ]
+
+    return {
+        "torch.save": (saved, loaded),
+        "safetensors": (partial(save, dict(state)), lambda content: [t.sum() for t in load(content).values()]),
+        "zip -6": (zipped, unzipped),
+        "zstd -3": (partial(zstd, 3), unzstd),
+        "zstd -19": (partial(zstd, 19), unzstd),
+        "blosc2": (partial(blosc2.compress2, raw, typesize=4, clevel=5), blosc2.decompress2),
+        "compressed-tensors bit mask": (masked, unmasked),
+        "zipnn": (partial(zipnn, "compress", raw), partial(zipnn, "decompress")),
     }
-    return found | {name: (size, 0.0, 0.0) for name, size in sizes.items()}
 
 
-def bitmask_size(state: State, path: Path) -> int:
-    """Return the bytes of compressed-tensors' sparse bit mask; tensors of one dimension are dense in it."""
-    from compressed_tensors.compressors.sparse_compressors.sparse_bitmask import BitmaskTensor
-
-    parts: dict[str, Tensor] = {}
-    for name, tensor in state.items():
-        parts |= BitmaskTensor.from_dense(tensor).dict(name) if tensor.dim() == 2 else {name: tensor}
-    save_file({name: part.contiguous() for name, part in parts.items()}, path)
-    return path.stat().st_size
+def zipnn(what: str, content: bytes) -> bytes:
+    """Call zipnn in a process of its own: it changes its input in place and may abort."""
+    return subprocess.run([sys.executable, "-c", ZIPNN, what], input=content, capture_output=True, check=True).stdout
 
 
 def timed(call: Callable[[], object]) -> float:
-    """Return the median CPU seconds of three calls."""
-    spent = []
-    for _ in range(3):
-        started = time.process_time()
+    """Return the median CPU seconds of three calls; one is enough if it takes more than two seconds."""
+    spent: list[float] = []
+    while len(spent) < 3 and sum(spent) < 2:
+        started = cpu_seconds()
         call()
-        spent.append(time.process_time() - started)
+        spent.append(cpu_seconds() - started)
     return statistics.median(spent)
+
+
+def cpu_seconds() -> float:
+    """Return the CPU seconds of this process and of the finished ones that it started."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(each.ru_utime + each.ru_stime for each in used)
 
 
 def gaussian(shapes: Mapping[str, tuple[int, ...]]) -> State:

@@ -17,7 +17,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, get_args
 
 import numpy as np
 import zstandard
@@ -48,8 +48,9 @@ from gnncompress.checkpoints.index import (
 )
 from gnncompress.checkpoints.legacy import read_version_1
 from gnncompress.checkpoints.state_dicts import dense_size, state_dict_of
-from gnncompress.errors import CheckpointError
+from gnncompress.errors import CheckpointError, UsageError
 from gnncompress.files import replacing
+from gnncompress.registry import unknown
 
 # Up to this size a model is packed with the codec ``small`` unless the caller says otherwise.
 SMALL_BYTES = 64 << 20
@@ -92,8 +93,11 @@ def save_checkpoint(
 
     Raises:
         CheckpointError: naming the entry that cannot be packed, or the file that cannot be written.
+        UsageError: for another codec.
     """
     path = Path(path)
+    if codec not in ("auto", *get_args(streams.Codec)):
+        raise UsageError(unknown("codec", codec, ("auto", *get_args(streams.Codec))))
     state = state_dict_of(model)
     for name, tensor in state.items():
         why = why_not_packed(tensor)
@@ -144,6 +148,8 @@ def open_checkpoint(path: Path, max_bytes: int | None = None) -> Packed:
     with open_safetensors(path) as file:
         metadata = file.metadata() or {}
         if MARK not in metadata:
+            if sorted(file.keys()) == ["index", "streams"]:
+                raise CheckpointError(f"{path}: damaged: its header is not as it was written")
             raise CheckpointError(
                 f"{path}: not a gnncompress checkpoint; pack it first with 'gnncompress checkpoint pack'"
             )

@@ -26,18 +26,20 @@ def open_safetensors(path: Path) -> Iterator[Any]:
     Raises:
         CheckpointError: if the file is missing, unreadable, truncated or no safetensors file.
     """
+    if path.is_dir():
+        raise CheckpointError(f"{path}: is a folder, not a file")
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(safe_open(path, framework="pt"))
-        except IsADirectoryError as error:
-            raise CheckpointError(f"{path}: is a folder, not a file") from error
         except FileNotFoundError as error:
             raise CheckpointError(f"{path}: no such file") from error
         except OSError as error:
             raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
         except SafetensorError as error:
-            if path.is_dir():
-                raise CheckpointError(f"{path}: is a folder, not a file") from error
+            if is_torch_file(path):
+                raise CheckpointError(
+                    f"{path}: a torch.save file; pack it first with 'gnncompress checkpoint pack'"
+                ) from error
             raise CheckpointError(f"{path}: not a safetensors file, or cut short ({error})") from error
         yield file
 
@@ -77,3 +79,13 @@ def one_line(error: Exception) -> str:
     """Return an error's text in one line."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 2 * _SHOWN else f"{text[: 2 * _SHOWN]}..."
+
+
+def is_torch_file(path: Path) -> bool:
+    """Tell torch.save's zip archives and bare pickles from safetensors by content, not by name.
+
+    A safetensors file has the opening brace of its header at byte 8; an archive starts with PK, a pickle with 0x80.
+    """
+    with path.open("rb") as file:
+        head = file.read(9)
+    return head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and head[8:9] != b"{")

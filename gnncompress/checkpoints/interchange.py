@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,9 +12,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gnncompress.checkpoints.container import is_packed, load_checkpoint
-from gnncompress.checkpoints.files import one_line, open_safetensors
+from gnncompress.checkpoints.files import is_torch_file, one_line, open_safetensors
 from gnncompress.checkpoints.state_dicts import state_dict_of
-from gnncompress.errors import CheckpointError
+from gnncompress.errors import CheckpointError, UsageError
 from gnncompress.files import replacing, write_bytes
 
 TORCH_SUFFIXES = (".pt", ".pth")
@@ -31,7 +32,7 @@ def read_state_dict(path: str | Path, max_bytes: int | None = None) -> dict[str,
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
-    if _is_torch_file(path):
+    if is_torch_file(path):
         return _read_torch(path)
     if is_packed(path):
         return load_checkpoint(path, max_bytes)
@@ -43,11 +44,12 @@ def write_state_dict(state: Mapping[str, Tensor], path: str | Path) -> int:
     """Write a dense state_dict for others: torch.save for .pt and .pth, else safetensors; return its bytes.
 
     Raises:
-        CheckpointError: if the suffix is none of these or the file cannot be written.
+        UsageError: if the suffix is none of these.
+        CheckpointError: if the file cannot be written.
     """
     path = Path(path)
     if path.suffix not in (*TORCH_SUFFIXES, ".safetensors"):
-        raise CheckpointError(f"{path}: the name must end in .pt, .pth or .safetensors")
+        raise UsageError(f"{path}: the name must end in .pt, .pth or .safetensors")
     try:
         if path.suffix in TORCH_SUFFIXES:
             with replacing(path) as temporary:
@@ -61,7 +63,8 @@ def write_state_dict(state: Mapping[str, Tensor], path: str | Path) -> int:
 
 def _read_torch(path: Path) -> dict[str, Tensor]:
     try:
-        with path.open("rb") as file:  # given a name, torch.load would go by its suffix
+        with path.open("rb") as file, warnings.catch_warnings():  # given a name, torch.load would go by its suffix
+            warnings.simplefilter("ignore")  # what torch says of unusual tensors is said again below if it matters
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise CheckpointError(
@@ -76,13 +79,3 @@ def _read_torch(path: Path) -> dict[str, Tensor]:
         return dict(state_dict_of(content))
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
-
-
-def _is_torch_file(path: Path) -> bool:
-    """Tell torch.save's zip archives and bare pickles from safetensors by content, not by name.
-
-    A safetensors file has the opening brace of its header at byte 8; an archive starts with PK, a pickle with 0x80.
-    """
-    with path.open("rb") as file:
-        head = file.read(9)
-    return head[:4] == b"PK\x03\x04" or (head[:1] == b"\x80" and head[8:9] != b"{")

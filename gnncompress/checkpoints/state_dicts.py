@@ -36,10 +36,14 @@ def state_dict_of(model: nn.Module | Mapping[str, Any]) -> Mapping[str, Tensor]:
                         plain = prefix + name
                         entries = {k: e for k, e in entries.items() if k != plain and not k.startswith(hidden)}
                         baked[plain] = (module, name)
-    else:
+    elif isinstance(model, Mapping):
         entries.update(model)
+    else:
+        raise CheckpointError(f"a {type(model).__name__} is no model and no state_dict")
     for name, entry in entries.items():
-        if not isinstance(name, str) or not isinstance(entry, Tensor):
+        if not isinstance(name, str):
+            raise CheckpointError(f"the name {name!r} is a {type(name).__name__}, not a string")
+        if not isinstance(entry, Tensor):
             raise CheckpointError(
                 f"entry {name!r} is a {type(entry).__name__}, not a tensor; "
                 "give a state_dict, which maps names to tensors"

@@ -127,11 +127,14 @@ def pack(
     from gnncompress.errors import CheckpointError
     from gnncompress.files import replacing
 
-    _refuse_to_replace(target, force)
+    _refuse_to_replace(source, target, force)
     state = read_state_dict(source, max_bytes)
     try:
         with replacing(target) as temporary:
-            size = save_checkpoint(state, temporary, codec=codec)
+            try:
+                size = save_checkpoint(state, temporary, codec=codec)
+            except CheckpointError as error:
+                raise CheckpointError(str(error).replace(str(temporary), str(source))) from error
             if not same_bits(load_checkpoint(temporary, max_bytes=dense_size(state)), state):
                 raise CheckpointError(f"{target}: what was read back differs from {source}; please report this")
     except OSError as error:
@@ -154,7 +157,7 @@ def unpack(
     """Restore the dense state_dict, bit for bit."""
     from gnncompress.checkpoints import load_checkpoint, write_state_dict
 
-    _refuse_to_replace(target, force)
+    _refuse_to_replace(source, target, force)
     size = write_state_dict(load_checkpoint(source, max_bytes), target)
     typer.echo(f"{target}: {size:,} bytes")
 
@@ -164,8 +167,12 @@ def named(name: str) -> str:
     return name if name.isprintable() and len(name) <= 100 else f"{name[:100]!r}" + "..." * (len(name) > 100)
 
 
-def _refuse_to_replace(target: Path, force: bool) -> None:
+def _refuse_to_replace(source: Path, target: Path, force: bool) -> None:
     from gnncompress.errors import UsageError
 
+    if target.exists() and source.exists() and target.samefile(source):
+        raise UsageError(f"{target}: is both INPUT and OUTPUT; choose another OUTPUT")
+    if target.is_dir():
+        raise UsageError(f"{target}: is a folder; choose another name")
     if target.exists() and not force:
         raise UsageError(f"{target}: is there already; choose another name or add --force")

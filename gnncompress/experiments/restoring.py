@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 from gnncompress.checkpoints import read_checkpoint
 from gnncompress.checkpoints.files import one_line, shown
 from gnncompress.checkpoints.index import allowed_bytes
-from gnncompress.errors import CheckpointError
+from gnncompress.errors import CheckpointError, UsageError
 from gnncompress.experiments.building import fill, reshapes
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.models import MODELS, build_model
@@ -67,12 +68,13 @@ def load_model(
     Raises:
         CheckpointError: as ``load_checkpoint`` does; if the file does not say what the model is and there is no
             ``build``; if the model has tensors of other names, shapes or dtypes than the file.
+        UsageError: if ``build`` wants arguments or makes no model.
     """
     state, metadata = read_checkpoint(path, max_bytes)
     card = _card(metadata)
-    if build is None:
-        build = _builder(path, card, state)
-    model = build()
+    model = (_builder(path, card, state) if build is None else _own(build))()
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"build returns a {type(model).__name__}; it must return a torch.nn.Module")
     reshaped = (card is not None and reshapes(card.method)) if reshaped is None else reshaped
     own = model.state_dict()
     for name, tensor in state.items():
@@ -86,7 +88,19 @@ def load_model(
         return fill(model, state, reshaped)
     except RuntimeError as error:
         detail = one_line(RuntimeError(str(error).split(":", 1)[-1]))
-        raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {detail}") from error
+        hint = "" if reshaped else "; if structured pruning took channels out of it, say reshaped=True"
+        raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {detail}{hint}") from error
+
+
+def _own(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
+    """Return the user's ``build`` if it can be called without arguments."""
+    try:
+        if not isinstance(build, nn.Module):
+            signature(build).bind()
+            return build
+    except (TypeError, ValueError):
+        pass
+    raise UsageError("build must be a function without arguments that makes the model, e.g. build=lambda: Net(16, 4)")
 
 
 def _card(metadata: Mapping[str, Any]) -> ModelCard | None:

@@ -73,7 +73,13 @@ def _compress(spec: RunSpec, store: Store, task: Task, on_epoch: OnEpoch) -> Com
 
 def _original(spec: RunSpec, store: Store) -> dict[str, Tensor] | None:
     """Return the tensors of the model that a method started from, if there is one."""
-    return None if spec.origin is None else load_checkpoint(store.path(spec.origin) / MODEL)
+    if spec.origin is None:
+        return None
+    folder = store.path(spec.origin)
+    try:
+        return load_checkpoint(folder / MODEL)
+    except CheckpointError as error:
+        raise CheckpointError(f"{error}; delete {folder}, and the run is made again") from error
 
 
 def _pack(

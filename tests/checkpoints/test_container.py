@@ -28,7 +28,7 @@ import gnncompress
 from gnncompress.checkpoints import inspect_checkpoint, load_checkpoint, same_bits, save_checkpoint, streams
 from gnncompress.checkpoints.dtypes import LAYOUTS
 from gnncompress.checkpoints.index import header as head
-from gnncompress.errors import CheckpointError
+from gnncompress.errors import CheckpointError, UsageError
 from gnncompress.pruning.masks import Mask
 
 
@@ -431,11 +431,20 @@ def test_foreign_and_missing_files_are_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "foreign")
     with pytest.raises(CheckpointError, match="missing: no such file"):
         load_checkpoint(tmp_path / "missing")
-    with pytest.raises(CheckpointError, match=str(tmp_path)):
+    with pytest.raises(CheckpointError, match="is a folder, not a file"):
         load_checkpoint(tmp_path)
+    torch.save({"w": torch.ones(2)}, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=r"model\.pt: a torch\.save file; pack it first"):
+        load_checkpoint(tmp_path / "model.pt")
 
 
 def test_what_cannot_be_packed_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="unknown codec 'smal'; did you mean small"):
+        save_checkpoint({"w": torch.ones(2)}, tmp_path / "x", codec="smal")  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="the name 0 is a int, not a string"):
+        save_checkpoint({0: torch.ones(2)}, tmp_path / "x")  # type: ignore[dict-item]
+    with pytest.raises(CheckpointError, match="a int is no model and no state_dict"):
+        save_checkpoint(3, tmp_path / "x")  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match="entry 'epoch' is a int, not a tensor"):
         save_checkpoint({"epoch": 3}, tmp_path / "x")  # type: ignore[dict-item]
     with pytest.raises(CheckpointError, match=r"entry 'w' is a torch\.sparse_coo tensor"):

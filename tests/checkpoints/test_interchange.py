@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from gnncompress.checkpoints import dense_size, read_state_dict, same_bits, save_checkpoint, write_state_dict
-from gnncompress.errors import CheckpointError
+from gnncompress.errors import CheckpointError, UsageError
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_damaged_files_are_refused(state: dict[str, Tensor], tmp_path: Path) -> 
 
 
 def test_unknown_suffix_is_refused(state: dict[str, Tensor], tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"x\.onnx: the name must end in \.pt, \.pth or \.safetensors"):
+    with pytest.raises(UsageError, match=r"x\.onnx: the name must end in \.pt, \.pth or \.safetensors"):
         write_state_dict(state, tmp_path / "x.onnx")
     with pytest.raises(CheckpointError, match="cannot be written"):
         write_state_dict(state, tmp_path / "nowhere" / "x.pt")

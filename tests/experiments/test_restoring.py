@@ -12,7 +12,7 @@ from torch import nn
 
 import gnncompress
 from gnncompress.checkpoints import save_checkpoint
-from gnncompress.errors import CheckpointError
+from gnncompress.errors import CheckpointError, UsageError
 from gnncompress.experiments.building import load_task, new_model
 from gnncompress.experiments.resolve import resolve
 from gnncompress.experiments.restoring import card_of
@@ -137,3 +137,12 @@ def test_a_card_that_lies_is_refused(changes: dict[str, Any], message: str, tmp_
     save_checkpoint(state, tmp_path / "x", card(**changes))
     with pytest.raises(CheckpointError, match=message):
         gnncompress.load_model(tmp_path / "x")
+
+
+def test_what_builds_no_model_is_refused(tmp_path: Path) -> None:
+    save_checkpoint(nn.Linear(4, 2), tmp_path / "x")
+    for build in (lambda features, classes: nn.Linear(features, classes), nn.Linear(4, 2), 3):
+        with pytest.raises(UsageError, match="build must be a function without arguments that makes the model"):
+            gnncompress.load_model(tmp_path / "x", build)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"build returns a int; it must return a torch\.nn\.Module"):
+        gnncompress.load_model(tmp_path / "x", lambda: 3)  # type: ignore[arg-type, return-value]
