@@ -80,6 +80,8 @@ def resolve(
     pruning = method != NO_METHOD and sparsity > 0
     if not pruning and (method == NO_METHOD or not METHODS[method].trains):
         method, settings = NO_METHOD, {}
+    # A model that has lost channels is trained as long as the dense one was; one under masks needs half of it.
+    again = chosen.recipe if pruning and METHODS[method].reshapes else chosen.finetune
     return RunSpec(
         dataset=chosen.dataset,
         data=fingerprint(chosen.dataset, data_root),
@@ -93,7 +95,7 @@ def resolve(
         scheme=scheme_of(settings),
         settings=settings,
         sparsity=abs(sparsity),
-        finetune=_with_epochs(chosen.finetune, finetune_epochs, "finetune epochs") if pruning and finetune else None,
+        finetune=_with_epochs(again, finetune_epochs, "finetune epochs") if pruning and finetune else None,
         seed=seed,
         split=_split(chosen, split, seed if split_seed is None else split_seed),
         device=resolve_device(device),

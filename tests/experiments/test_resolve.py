@@ -171,3 +171,12 @@ def test_contradictions_are_refused(choices: dict[str, str], message: str) -> No
 def test_a_model_of_another_task_is_refused() -> None:
     with pytest.raises(UsageError, match="model spline is for node-classification, not for graph-classification; use"):
         resolve("mutag", "spline", data_root=Path("/"))
+
+
+def test_a_model_without_its_channels_is_trained_as_long_as_the_dense_one() -> None:
+    lengths = {}
+    for method in ("global", "structured"):
+        finetune = resolve(workload="gin-proteins", method=method, sparsity=0.5).finetune
+        assert finetune is not None
+        lengths[method] = finetune.epochs
+    assert lengths == {"global": 30, "structured": 60}
