@@ -33,18 +33,16 @@ def encode(words: np.ndarray) -> bytes:
     """
     mask = words != 0
     places = np.flatnonzero(mask)
-    kind, content, values = _BITS, b"", words
+    kind, content, values, segments = _BITS, b"", words, []
     if len(places) < len(words):
         values = words[places]
         kind = _GAPS if len(places) * _SPARSE < len(words) else _BITS
         content = _gaps(places) if kind == _GAPS else np.packbits(mask).tobytes()
-    segments = [bytes([kind]) + write_varint(len(places)) + write_varint(len(content))]
-    if len(places) < len(words):
-        segments.append(_pack(content))
+        segments = [_pack(content)]
     width = words.dtype.itemsize
     planes = values.view(np.uint8).reshape(-1, width)
     segments += [_pack(np.ascontiguousarray(planes[:, byte]).tobytes()) for byte in reversed(range(width))]
-    return b"".join(segments)
+    return bytes([kind]) + write_varint(len(places)) + write_varint(len(content)) + b"".join(segments)
 
 
 def decode(stream: bytes, shape: Sequence[int], dtype: np.dtype) -> np.ndarray:

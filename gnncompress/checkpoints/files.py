@@ -75,8 +75,8 @@ def shown(text: object) -> str:
     return quoted if len(quoted) <= _SHOWN else f"{quoted[:_SHOWN]}..."
 
 
-def one_line(error: Exception) -> str:
-    """Return an error's text in one line."""
+def one_line(error: object) -> str:
+    """Return an error's text, or any other, in one line that is not too long."""
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 2 * _SHOWN else f"{text[: 2 * _SHOWN]}..."
 

@@ -163,8 +163,11 @@ def unpack(
 
 
 def named(name: str) -> str:
-    """Return a name read from a file as it may be printed: escaped and cut short if it is not a plain one."""
-    return name if name.isprintable() and len(name) <= 100 else f"{name[:100]!r}" + "..." * (len(name) > 100)
+    """Return a name read from a file as it may be printed: plain if it is a plain one, else quoted and cut short."""
+    from gnncompress.checkpoints.files import shown
+
+    quoted = shown(name)
+    return name if quoted == repr(name) and name.isprintable() else quoted
 
 
 def _refuse_to_replace(source: Path, target: Path, force: bool) -> None:

@@ -87,7 +87,7 @@ def load_model(
     try:
         return fill(model, state, reshaped)
     except RuntimeError as error:
-        detail = one_line(RuntimeError(str(error).split(":", 1)[-1]))
+        detail = one_line(str(error).split(":", 1)[-1])
         hint = "" if reshaped else "; if structured pruning took channels out of it, say reshaped=True"
         raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {detail}{hint}") from error
 
