@@ -24,7 +24,7 @@ from gnncompress.measurements import Compressed, Measurement
 from gnncompress.profiling.environment import environment
 from gnncompress.profiling.isolation import isolated
 from gnncompress.pruning.edges import KEEP
-from gnncompress.pruning.masks import sparsity_measurements
+from gnncompress.masks import sparsity_measurements
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.trainer import Trainer
 from gnncompress.tasks.training import Progress

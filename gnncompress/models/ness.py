@@ -17,6 +17,28 @@ from gnncompress.models.dropout import FeatureDropout
 CONTRASTED = 512
 
 
+class Propagation(nn.Module):
+    """Return A'_k h for all subgraphs at once, as one graph of K N nodes whose parts do not touch.
+
+    Shapes: hidden [N, F], edge_index [2, E], part [E] the subgraph of each edge -> [K, N, F].
+    """
+
+    def __init__(self, subgraphs: int) -> None:
+        super().__init__()
+        self.subgraphs = subgraphs
+
+    def forward(self, hidden: Tensor, edge_index: Tensor, part: Tensor) -> Tensor:
+        """Return the features propagated over each subgraph."""
+        nodes = hidden.size(0)
+        source, target = edge_index[0], part * nodes + edge_index[1]
+        degree = torch.ones(self.subgraphs * nodes, device=hidden.device)
+        degree.index_add_(0, target, degree.new_ones(target.numel()))
+        scale = degree.rsqrt().unsqueeze(1)
+        weighted = hidden.repeat(self.subgraphs, 1) * scale
+        gathered = weighted.index_add(0, target, weighted[part * nodes + source])
+        return (gathered * scale).view(self.subgraphs, nodes, -1)
+
+
 class NESS(nn.Module):
     """A linear encoder propagated over disjoint static subgraphs; the embedding is the mean over the subgraphs.
 
@@ -43,6 +65,7 @@ class NESS(nn.Module):
         contrastive: float = 0.0,
     ) -> None:
         super().__init__()
+        self.propagation = Propagation(subgraphs)
         self.subgraphs = subgraphs
         self.edge_dropout = edge_dropout
         self.scale = scale
@@ -62,7 +85,7 @@ class NESS(nn.Module):
             drawn = torch.rand(int(edge_order.max()) + 1 if edge_order.numel() else 0, device=x.device)
             kept = drawn[edge_order] >= self.edge_dropout
             edge_index, part = edge_index[:, kept], part[kept]
-        views = self._propagate(hidden, edge_index, part)
+        views = self.propagation(hidden, edge_index, part)
         if not self.training:
             return views.mean(0)
         if self.contrastive > 0:
@@ -72,17 +95,6 @@ class NESS(nn.Module):
     def auxiliary_loss(self) -> Tensor | float:
         """Return the contrastive loss of the last training call."""
         return self._contrast
-
-    def _propagate(self, hidden: Tensor, edge_index: Tensor, part: Tensor) -> Tensor:
-        """Return A'_k hidden for all subgraphs at once: one graph of K N nodes whose parts do not touch."""
-        nodes = hidden.size(0)
-        source, target = edge_index[0], part * nodes + edge_index[1]
-        degree = torch.ones(self.subgraphs * nodes, device=hidden.device)
-        degree.index_add_(0, target, degree.new_ones(target.numel()))
-        scale = degree.rsqrt().unsqueeze(1)
-        weighted = hidden.repeat(self.subgraphs, 1) * scale
-        gathered = weighted.index_add(0, target, weighted[part * nodes + source])
-        return (gathered * scale).view(self.subgraphs, nodes, -1)
 
     def _nt_xent(self, views: Tensor) -> Tensor:
         """Return the mean cross-entropy of recognizing a node in the next subgraph among the nodes drawn."""

@@ -2,7 +2,7 @@
 
 from gnncompress.pruning.api import PruningResult, prune
 from gnncompress.pruning.lottery import lottery
-from gnncompress.pruning.masks import make_permanent, prunable_parameters
+from gnncompress.masks import make_permanent, prunable_parameters
 from gnncompress.pruning.sensitivity import sensitivity
 
 __all__ = ["PruningResult", "lottery", "make_permanent", "prunable_parameters", "prune", "sensitivity"]

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from gnncompress.errors import UsageError
 from gnncompress.pruning.importance import Losses
 from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning, MagnitudePruning
-from gnncompress.pruning.masks import hold
+from gnncompress.masks import hold
 from gnncompress.pruning.structured.method import StructuredPruning
 from gnncompress.pruning.structured.tracing import Forward
 from gnncompress.registry import unknown

@@ -16,7 +16,7 @@ from torch_geometric.nn import MessagePassing
 from gnncompress.errors import PruningError, UsageError
 from gnncompress.pruning.allocation import ranked
 from gnncompress.pruning.edges import drop_edges
-from gnncompress.pruning.masks import hold, parametrize_weights, prunable_parameters
+from gnncompress.masks import hold, parametrize_weights, prunable_parameters
 from gnncompress.pruning.selection import keep_mask
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.node_classification import NodeClassification

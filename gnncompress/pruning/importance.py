@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from gnncompress.errors import PruningError, UsageError
-from gnncompress.pruning.masks import effective_weights, prunable_parameters
+from gnncompress.masks import effective_weights, prunable_parameters
 
 Importance = Literal["magnitude", "gradient", "taylor", "random"]
 Losses = Callable[[nn.Module], Iterable[Tensor]]

@@ -10,7 +10,7 @@ from torch import nn
 from gnncompress.errors import UsageError
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.magnitude import GlobalPruning
-from gnncompress.pruning.masks import sparsity_measurements
+from gnncompress.masks import sparsity_measurements
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.trainer import Trainer
 

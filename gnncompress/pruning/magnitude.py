@@ -14,7 +14,7 @@ from gnncompress.errors import PruningError, UsageError
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.allocation import counted, erk, given, layer_adaptive, ranked, uniform
 from gnncompress.pruning.importance import Importance, Losses, weight_scores
-from gnncompress.pruning.masks import collapsed_layers, hold, make_permanent, sparsity_measurements
+from gnncompress.masks import collapsed_layers, hold, make_permanent, sparsity_measurements
 from gnncompress.registry import unknown
 from gnncompress.schedules import cubic
 from gnncompress.tasks.trainer import Trainer

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from gnncompress.pruning.masks import NORMALIZATIONS, prunable_parameters
+from gnncompress.masks import NORMALIZATIONS, prunable_parameters
 from gnncompress.pruning.structured.channels import find_channels
 from gnncompress.pruning.structured.tracing import Forward
 

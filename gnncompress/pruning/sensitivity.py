@@ -13,7 +13,7 @@ from gnncompress.errors import UsageError
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.allocation import counted, uniform
 from gnncompress.pruning.importance import Importance, Losses, weight_scores
-from gnncompress.pruning.masks import hold, make_permanent, prunable_parameters, sparsity_measurements
+from gnncompress.masks import hold, make_permanent, prunable_parameters, sparsity_measurements
 from gnncompress.tasks.trainer import Trainer
 
 

@@ -14,12 +14,14 @@ largest, and a value that is not a number passes in silence.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from gnncompress.errors import UsageError
+from gnncompress.quantization import kernels
 
 Gradient = Literal["ste", "gc"]
 
@@ -62,6 +64,16 @@ class Grid:
     scale: float | Tensor
     zero_point: float | Tensor
 
+    @cached_property
+    def constants(self) -> tuple[float, ...] | None:
+        """What the compiled kernels need of the grid of a tensor; there are none for grids of channels.
+
+        The reciprocal is taken in double precision and rounded once, which decides ties as the official code does.
+        """
+        if isinstance(self.scale, Tensor) or isinstance(self.zero_point, Tensor):
+            return None
+        return 1 / self.scale, self.zero_point, self.codes.lowest, self.codes.highest, self.scale
+
 
 def grid_of(low: float | Tensor, high: float | Tensor, codes: Codes, symmetric: bool = False) -> Grid:
     """Return the grid of a range, see the module's text. A range of zero width has scale 1 and zero point 0.
@@ -93,42 +105,75 @@ def _grid_of_tensors(low: Tensor, high: Tensor, codes: Codes, symmetric: bool) -
     return Grid(codes, scale, torch.where(low == high, torch.zeros_like(zero), zero).float())
 
 
-def to_codes(x: Tensor, grid: Grid) -> Tensor:
-    """Return the codes of ``x``, as floats: clamp(round(x / s + z), qmin, qmax)."""
-    return _unclamped(x, grid).clamp_(grid.codes.lowest, grid.codes.highest)
-
-
-def fake_quantize(x: Tensor, grid: Grid, gradient: Gradient = "gc") -> Tensor:
-    """Return ``x`` rounded to the grid, s (clamp(round(x / s + z), qmin, qmax) - z).
+def fake_quantize(x: Tensor, grid: Grid, gradient: Gradient = "gc", kept: Tensor | None = None) -> Tensor:
+    """Return ``x`` rounded to the grid, s (clamp(round(x / s + z), qmin, qmax) - z), but for the rows ``kept``.
 
     The gradient passes unchanged with ``ste``. With ``gc`` it is zero where x / s + z, rounded, is at or beyond an end
     of the codes: the end codes themselves are among them, as in the official code and unlike torch's own operator.
 
+    Shapes: x [rows, ...], kept [k] numbers of rows; the result as x.
+
     Source: Degree-Quant, section 3 and official code (both gradients).
     """
-    result: Tensor = _FakeQuantize.apply(x, grid, gradient)
+    if not torch.is_grad_enabled() or not x.requires_grad:
+        return _rounded(x, grid, kept, torch.empty_like(x))
+    if gradient == "ste":
+        # A copy passes the gradient on as it is; its values are then changed without autograd taking notice.
+        return _rounded(x, grid, kept, x.clone())
+    result: Tensor = _ClippedGradient.apply(x, grid, kept)
     return result
 
 
-class _FakeQuantize(torch.autograd.Function):
+def from_codes(codes: Tensor, grid: Grid) -> Tensor:
+    """Return the values of ``codes``, s (code - z), bit for bit as ``fake_quantize`` gives them."""
+    scale = grid.scale.float() if isinstance(grid.scale, Tensor) else grid.scale
+    return (codes.float() - grid.zero_point).mul_(scale)
+
+
+class _ClippedGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, grid: Grid, gradient: Gradient) -> Tensor:
-        codes = _unclamped(x, grid)
-        if gradient == "gc" and ctx.needs_input_grad[0]:
-            ctx.save_for_backward((codes > grid.codes.lowest) & (codes < grid.codes.highest))
-        scale = grid.scale.float() if isinstance(grid.scale, Tensor) else grid.scale
-        return codes.clamp_(grid.codes.lowest, grid.codes.highest).sub_(grid.zero_point).mul_(scale)
+    def forward(ctx: Any, x: Tensor, grid: Grid, kept: Tensor | None) -> Tensor:
+        if grid.constants is not None and kernels.fits(x):
+            codes, y = kernels.grid_codes(x, grid.constants)
+        else:
+            codes = to_codes(x, grid)
+            y = from_codes(codes, grid)
+        # Not y is saved but the codes: what follows may change y in place, as ReLU(inplace=True) does.
+        ctx.save_for_backward(codes)
+        ctx.kept, ctx.clip = kept, (grid.codes.lowest + 0.5, grid.codes.highest - 0.5)
+        return _kept(y, x, kept)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (gradient,) = gradients
-        if ctx.saved_tensors:
-            gradient = gradient * ctx.saved_tensors[0]
-        return gradient, None, None
+        # The gradient where the codes are between the two bounds, else zero, in one pass.
+        clipped = torch.ops.aten.hardtanh_backward(gradient, ctx.saved_tensors[0], *ctx.clip)
+        return _kept(clipped, gradient, ctx.kept), None, None
 
 
-def _unclamped(x: Tensor, grid: Grid) -> Tensor:
-    # The reciprocal is taken in double precision and rounded once, which decides ties as the official code does.
-    inverse = 1 / grid.scale
-    inverse = inverse.float() if isinstance(inverse, Tensor) else inverse
-    return (x * inverse).add_(grid.zero_point).round_()
+def to_codes(x: Tensor, grid: Grid) -> Tensor:
+    """Return the codes of ``x``, as floats: clamp(round(x / s + z), qmin, qmax)."""
+    inverse = _inverse(grid.scale)
+    return (x * inverse).add_(grid.zero_point).round_().clamp_(grid.codes.lowest, grid.codes.highest)
+
+
+def _rounded(x: Tensor, grid: Grid, kept: Tensor | None, out: Tensor) -> Tensor:
+    """Write ``x`` rounded into ``out``, which may be taken as it is."""
+    fused = grid.constants is not None and kernels.fits(x) and out.is_contiguous()
+    if fused:
+        kernels.grid_rounded(x, grid.constants or (), out)
+        if kept is None:
+            return out
+    with torch.no_grad():
+        if not fused:
+            out.copy_(from_codes(to_codes(x, grid), grid))
+        return _kept(out, x, kept)
+
+
+def _inverse(scale: float | Tensor) -> float | Tensor:
+    return (1 / scale).float() if isinstance(scale, Tensor) else 1 / scale
+
+
+def _kept(new: Tensor, old: Tensor, kept: Tensor | None) -> Tensor:
+    """Put the rows ``kept`` of ``old`` into ``new``."""
+    return new if kept is None else new.index_copy_(0, kept, old.index_select(0, kept))

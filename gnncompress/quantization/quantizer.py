@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass
 from typing import get_args
 
+import torch
 from torch import Tensor, nn
 
 from gnncompress.errors import QuantizationError, UsageError
-from gnncompress.quantization.affine import Codes, Gradient, Grid, fake_quantize, grid_of
-from gnncompress.quantization.observers import Observer, ObserverKind, finite_sum
+from gnncompress.quantization import kernels
+from gnncompress.quantization.affine import Codes, Gradient, Grid, fake_quantize, from_codes, grid_of, to_codes
+from gnncompress.quantization.observers import Observer, ObserverKind, finite
 from gnncompress.registry import unknown
+
+UNSEEN = "its quantizer has seen nothing; train or calibrate the model first"
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Which rows of a tensor a quantizer treats how, in training.
+
+    ``kept`` are the numbers of those that stay as they are; ``seen`` of those that the observer sees, all if None; each
+    of the seen counts ``counts`` times, once if None.
+    """
+
+    kept: Tensor | None = None
+    seen: Tensor | None = None
+    counts: Tensor | None = None
 
 
 class Quantizer(nn.Module):
     """Rounds what passes to a grid of b-bit codes; in training it first lets its observer see the batch.
 
-    ``name`` is the place in the model that messages speak of. In evaluation the range stays as it is.
+    ``name`` is the place in the model that messages speak of. In evaluation the range stays as it is. While
+    ``calibrating`` it only observes, in either mode.
 
     Raises:
         UsageError: for bits outside 2 to 8, or an observer or gradient of another name.
@@ -42,29 +62,47 @@ class Quantizer(nn.Module):
         self.symmetric = symmetric
         self.gradient = gradient
         self.observer = Observer(observer, bits, channel, channels)
+        self.calibrating = False
+        self._grids: dict[tuple[float, float], Grid] = {}  # at most one; changed in place, which a Module does faster
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``x`` on the grid, of the same shape.
+    def forward(self, x: Tensor, rows: Rows | None = None) -> Tensor:
+        """Return ``x``, dense or CSR, on the grid, but for the rows that are kept.
 
         Raises:
             QuantizationError: naming the place: a value is NaN or infinite, or nothing was observed before evaluation.
         """
         if not x.numel():
             return x
-        if self.training:
-            self.observe(x)
-        elif not finite_sum(x):
+        if x.layout == torch.sparse_csr:
+            return self._sparse(x, rows)
+        kept = rows.kept if rows is not None else None
+        if self.training or self.calibrating:
+            self.observe(x, rows)
+            if kept is not None and len(kept) == len(x):
+                return x
+        elif not torch.is_grad_enabled() and kernels.fits(x) and (constants := self.grid(x.dim()).constants):
+            y = torch.empty_like(x)
+            if not kernels.grid_rounded(x, constants, y):
+                raise QuantizationError(f"{self.name}: a value is NaN or infinite")
+            return y
+        elif not finite(x):
             raise QuantizationError(f"{self.name}: a value is NaN or infinite")
-        return fake_quantize(x, self.grid(x.dim()), self.gradient)
+        return x if self.calibrating else fake_quantize(x, self.grid(x.dim()), self.gradient, kept)
 
-    def observe(self, x: Tensor) -> None:
+    def observe(self, x: Tensor, rows: Rows | None = None) -> None:
         """Show a batch to the observer.
 
         Raises:
             QuantizationError: naming the place, if a value is NaN or infinite.
         """
+        if rows is not None and rows.seen is not None:
+            self._observe(x.index_select(0, rows.seen), rows.counts)
+        else:
+            self._observe(x, None)
+
+    def _observe(self, x: Tensor, counts: Tensor | None) -> None:
         try:
-            self.observer.observe(x)
+            self.observer.observe(x, counts)
         except QuantizationError as error:
             raise QuantizationError(f"{self.name}: {error}") from error
 
@@ -74,16 +112,72 @@ class Quantizer(nn.Module):
         Raises:
             QuantizationError: naming the place, if no batch was observed.
         """
-        seen = self.observer
-        if not seen.seen:
-            raise QuantizationError(f"{self.name}: its quantizer has seen nothing; train or calibrate the model first")
-        if seen.channel is None:
-            return grid_of(float(seen.low), float(seen.high), self.codes, self.symmetric)
-        shape = [-1 if dim == seen.channel % dims else 1 for dim in range(dims)]
-        return grid_of(seen.low.reshape(shape), seen.high.reshape(shape), self.codes, self.symmetric)
+        observer = self.observer
+        if observer.channel is not None:
+            return self._grid_by_channel(dims)
+        low, high = observer.bounds()
+        known = self._grids.get((low, high))
+        if known is None:
+            if math.isnan(low):
+                raise QuantizationError(f"{self.name}: {UNSEEN}")
+            self._grids.clear()
+            known = self._grids[low, high] = grid_of(low, high, self.codes, self.symmetric)
+        return known
+
+    def _grid_by_channel(self, dims: int) -> Grid:
+        observer = self.observer
+        if not observer.seen:
+            raise QuantizationError(f"{self.name}: {UNSEEN}")
+        shape = [-1 if dim == (observer.channel or 0) % dims else 1 for dim in range(dims)]
+        low, high = (part.reshape(shape) for part in observer.range)
+        return grid_of(low, high, self.codes, self.symmetric)
+
+    def state(self) -> tuple[float, ...]:
+        """Return what changes whenever the grid does."""
+        return self.observer.bounds() if self.observer.channel is None else (self.observer.range._version,)
+
+    def _sparse(self, x: Tensor, rows: Rows | None) -> Tensor:
+        """Quantize the stored values; zero has a code, so the others stay zero. The observer sees the zeros, too."""
+        rows = rows or Rows()
+        values, height = x.values(), len(x)
+        owner = torch.arange(height, device=x.device).repeat_interleave(x.crow_indices().diff())
+        if self.training or self.calibrating:
+            seen = values if rows.seen is None else values[_entries(owner, rows.seen, height)]
+            zeros = (height if rows.seen is None else len(rows.seen)) * x.size(1) - len(seen)
+            counts = torch.ones(len(seen) + min(zeros, 1), dtype=torch.long, device=x.device)
+            counts[len(seen) :] = zeros
+            self._observe(torch.cat([seen, seen.new_zeros(min(zeros, 1))]).unsqueeze(1), counts)
+            if rows.kept is not None and len(rows.kept) == height:
+                return x
+        elif not finite(values):
+            raise QuantizationError(f"{self.name}: a value is NaN or infinite")
+        if self.calibrating:
+            return x
+        kept = None if rows.kept is None else _entries(owner, rows.kept, height)
+        values = fake_quantize(values, self.grid(1), self.gradient, kept)
+        return torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), values, x.shape, check_invariants=False)
+
+    def quantized(self, x: Tensor) -> Tensor:
+        """Return ``x`` on the grid, unseen by the observer."""
+        return x if self.calibrating else fake_quantize(x, self.grid(x.dim()), self.gradient)
+
+    def codes_of(self, x: Tensor) -> Tensor:
+        """Return the codes of ``x``, int8 or uint8."""
+        return to_codes(x, self.grid(x.dim())).to(torch.int8 if self.codes.signed else torch.uint8)
+
+    def values(self, codes: Tensor) -> Tensor:
+        """Return the values that codes stand for, as ``forward`` gives them."""
+        return from_codes(codes, self.grid(codes.dim()))
 
     def extra_repr(self) -> str:
         """Say what the quantizer is, for ``print(model)``."""
         kind = "symmetric" if self.symmetric else "asymmetric"
         sign = "signed" if self.codes.signed else "unsigned"
         return f"{self.codes.bits} bits, {sign}, {kind}, {self.observer.kind}, {self.gradient}"
+
+
+def _entries(owner: Tensor, rows: Tensor, height: int) -> Tensor:
+    """Return which entries belong to ``rows``, given the row that owns each."""
+    chosen = torch.zeros(height, dtype=torch.bool, device=owner.device)
+    chosen[rows] = True
+    return chosen[owner].nonzero().squeeze(1)

@@ -29,7 +29,7 @@ from gnncompress.checkpoints import inspect_checkpoint, load_checkpoint, same_bi
 from gnncompress.checkpoints.dtypes import LAYOUTS
 from gnncompress.checkpoints.index import header as head
 from gnncompress.errors import CheckpointError, UsageError
-from gnncompress.pruning.masks import Mask
+from gnncompress.masks import Mask
 
 
 def bits(tensor: Tensor) -> bytes:

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 import gnncompress
 from gnncompress.errors import PruningError, UsageError
 from gnncompress.pruning.importance import weight_scores
-from gnncompress.pruning.masks import hold
+from gnncompress.masks import hold
 
 X = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 0.0]])
 Y = torch.tensor([[1.0], [0.0], [-2.0]])

@@ -38,8 +38,8 @@ def test_values_ranges_and_gradients(name: str, gradient: str) -> None:
         assert isinstance(x.grad, Tensor)
         wanted = found["dx_gc"][step] if gradient == "gc" else found["grad_out"][step]
         assert torch.equal(x.grad, wanted)
-        assert torch.equal(module.observer.low.clamp(max=0), found["min_val"][step])
-        assert torch.equal(module.observer.high.clamp(min=0), found["max_val"][step])
+        assert torch.equal(module.observer.range[0].clamp(max=0), found["min_val"][step])
+        assert torch.equal(module.observer.range[1].clamp(min=0), found["max_val"][step])
         grid = module.grid()
         assert np.float32(grid.scale) == found["scale"][step].numpy()
         assert grid.zero_point == float(found["zero_point"][step])

@@ -82,9 +82,9 @@ def test_a_state_dict_loads_into_a_new_quantizer() -> None:
 def test_an_empty_batch_says_nothing() -> None:
     module = Quantizer("x", 8)
     module(torch.ones(3))
-    before = module.observer.high.clone()
+    before = module.observer.range.clone()
     assert module(torch.empty(0, 4)).shape == (0, 4)
-    assert torch.equal(module.observer.high, before)
+    assert torch.equal(module.observer.range, before)
 
 
 @pytest.mark.parametrize("observer", ["abs", "mom", "per"])

@@ -19,7 +19,7 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import to_dense_adj
 
 from gnncompress.datasets.transforms import sparse_features
-from gnncompress.pruning.masks import hold
+from gnncompress.masks import hold
 from gnncompress.tasks.kfac import KFAC
 
 

@@ -11,7 +11,7 @@ import torch_pruning as tp
 from torch import nn
 
 from gnncompress.errors import PruningError
-from gnncompress.pruning.masks import NORMALIZATIONS
+from gnncompress.masks import NORMALIZATIONS
 from gnncompress.pruning.structured.layers import Shape, find
 from gnncompress.pruning.structured.tracing import Forward, trace
 

@@ -8,7 +8,7 @@ from torch import nn
 from torch_geometric.nn import BatchNorm, GATConv, GCNConv, GINConv, LayerNorm, SAGEConv
 
 from gnncompress.errors import PruningError
-from gnncompress.pruning.masks import (
+from gnncompress.masks import (
     collapsed_layers,
     effective_weights,
     hold,

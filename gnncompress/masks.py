@@ -60,10 +60,12 @@ def prunable_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     for path, module in model.named_modules():
         if isinstance(module, (*NORMALIZATIONS, parametrize.ParametrizationList)):
             continue
-        for name, parameter in _own_parameters(module).items():
+        for name, parameter in own_parameters(module).items():
             full = f"{path}.{name}" if path else name
             if isinstance(parameter, nn.parameter.UninitializedParameter):
-                raise PruningError(f"layer {full}: its shape is not known yet; run the model once, then prune")
+                raise PruningError(
+                    f"layer {full}: its shape is not known yet; run the model once before it is compressed"
+                )
             if id(parameter) in seen or parameter.dim() < 2 or not parameter.is_floating_point():
                 continue
             seen.add(id(parameter))
@@ -76,7 +78,7 @@ def effective_weights(model: nn.Module) -> dict[str, Tensor]:
     return {layer: attrgetter(layer)(model).detach() for layer in prunable_parameters(model)}
 
 
-def _own_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
+def own_parameters(module: nn.Module) -> dict[str, nn.Parameter]:
     """Return a module's direct parameters, those behind a parametrization under their plain name."""
     own = {name: parameter for name, parameter in module._parameters.items() if parameter is not None}
     if parametrize.is_parametrized(module):
@@ -94,13 +96,25 @@ def hold(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
     parametrize_weights(model, {layer: Mask(keep) for layer, keep in masks.items()})
 
 
+def held(model: nn.Module) -> dict[str, Tensor]:
+    """Return the masks that are on ``model``, by the weight's name; of several on one weight all hold."""
+    found: dict[str, Tensor] = {}
+    for path, module in model.named_modules():
+        if parametrize.is_parametrized(module):
+            for name, chain in module.parametrizations.items():  # type: ignore[union-attr, operator]
+                keeps = [step.keep for step in chain if isinstance(step, Mask)]
+                if keeps:
+                    found[f"{path}.{name}" if path else name] = torch.stack(keeps).all(0)
+    return found
+
+
 def parametrize_weights(model: nn.Module, steps: Mapping[str, nn.Module]) -> None:
     """Let each named weight be read through its step, wherever in the model it is used."""
     prunable = prunable_parameters(model)
     owners: dict[int, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
         if not isinstance(module, parametrize.ParametrizationList):
-            for name, parameter in _own_parameters(module).items():
+            for name, parameter in own_parameters(module).items():
                 owners.setdefault(id(parameter), []).append((module, name))
     for layer, step in steps.items():
         for module, name in owners[id(prunable[layer])]:

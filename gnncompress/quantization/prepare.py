@@ -1,0 +1,317 @@
+"""``prepare``: a float PyG model becomes its quantization-aware twin, by parametrizations and hooks, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.utils import parametrize
+from torch_geometric.nn import GATConv, MessagePassing
+from torch_geometric.nn.dense import Linear
+
+from gnncompress.errors import QuantizationError, UsageError
+from gnncompress.masks import NORMALIZATIONS, held, hold, make_permanent, own_parameters
+from gnncompress.models.ness import Propagation
+from gnncompress.models.spline import SplineConv
+from gnncompress.quantization import hooks
+from gnncompress.quantization.context import Context
+from gnncompress.quantization.learned_quantizer import LearnedQuantizer
+from gnncompress.quantization.places import (
+    LINEARS,
+    OWNING,
+    PROPAGATING,
+    TABLES,
+    Point,
+    by_node,
+    channel_dim,
+    only_read,
+    plain_messages,
+    propagates_weights,
+)
+from gnncompress.quantization.quantizer import Quantizer
+from gnncompress.quantization.schemes import Scheme
+from gnncompress.quantization.schemes import scheme as find_scheme
+from gnncompress.quantization.weights import QuantizedWeight
+
+AnyQuantizer = Quantizer | LearnedQuantizer
+_CONTEXT = "quantization_context"
+
+
+def prepare(
+    model: nn.Module,
+    scheme: str | Scheme,
+    *,
+    keep_float: Iterable[str] = (),
+    config: str | None = None,
+    **settings: Any,
+) -> nn.Module:
+    """Put the quantizers of ``scheme`` into ``model``, in place, and return it.
+
+    Affine schemes (ptq, qat, dq) quantize what Degree-Quant does. Of every linear layer: inputs, weights, features (its
+    output). Of every convolution of PyG: edge coefficients (norm), messages, aggregates, updates (its output); of a GAT
+    its attention vector and raw logits, too. A message that is just x_j is quantized before it is gathered. A2Q
+    quantizes the inputs of linear layers row by row, weights by output channel, and what is propagated by channel, all
+    but the model's raw input. Biases, normalizations, activations, softmax and pooling stay in floats.
+
+    Masks of pruning stay on the weights; zero has a code. ``keep_float`` names layers that stay as they are, with all
+    that is in them. ``config`` and ``settings`` are those of ``scheme``. Calibrate or train the model before use; make
+    optimizers after. PyG's Linear layers are replaced by torch's with the same parameters.
+
+    Raises:
+        UsageError: for an unknown scheme, setting or layer, or a model that is prepared already.
+        QuantizationError: naming every layer that cannot be quantized, or a lazy one.
+
+    Source: Tailor et al., Degree-Quant, ICLR 2021, and Zhu et al., A2Q, ICLR 2023, with their official code.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"prepare takes a torch.nn.Module, not a {type(model).__name__}")
+    if hasattr(model, _CONTEXT):
+        raise UsageError("the model is prepared already; prepare a fresh one")
+    chosen = scheme if isinstance(scheme, Scheme) else find_scheme(scheme, config, **settings)
+    if chosen.kind == "fp32":
+        return model
+    floats = _paths(model, keep_float)
+    _refuse(model, floats)
+    masks = held(model)
+    make_permanent(model)
+    _use_torch_linears(model)
+    hold(model, masks)
+    context = Context(chosen)
+    model.register_forward_pre_hook(context.begin, with_kwargs=True)
+    builder = _Builder(chosen, context)
+    parents = dict(model.named_modules())
+    for path, module in list(_convertible(model, floats)):
+        builder.attach(path, module, parents.get(path.rpartition(".")[0]) if path else None)
+    if not list(quantizers(model)):
+        raise QuantizationError(f"{type(model).__name__}: there is no layer to quantize")
+    setattr(model, _CONTEXT, context)
+    return model.train(model.training)
+
+
+def quantizers(model: nn.Module) -> Iterator[tuple[str, AnyQuantizer]]:
+    """Yield the quantizers of a prepared model by the names of their places, each once."""
+    for module in model.modules():
+        if isinstance(module, (Quantizer, LearnedQuantizer)):
+            yield module.name, module
+
+
+def points(model: nn.Module) -> list[Point]:
+    """Return the places of a prepared model at which there are quantizers."""
+    found = []
+    for name, quantizer in quantizers(model):
+        layer, _, point = name.rpartition(".")
+        if isinstance(quantizer, Quantizer):
+            found.append(Point(layer, point, quantizer.codes.bits))
+        else:
+            shared = f"{quantizer.groups} groups" if quantizer.by == "group" else f"one a {quantizer.by}"
+            bits = "learnt" if quantizer.learns_bits else "4"
+            found.append(Point(layer, point, f"{bits}, {shared}"))
+    return found
+
+
+def calibrate(model: nn.Module, run: Callable[[], Any]) -> None:
+    """Let the quantizers of a prepared model observe while ``run`` calls it; nothing is rounded meanwhile."""
+    found = [quantizer for _, quantizer in quantizers(model)]
+    try:
+        for quantizer in found:
+            quantizer.calibrating = True
+        with torch.no_grad():
+            run()
+    finally:
+        for quantizer in found:
+            quantizer.calibrating = False
+
+
+class _Builder:
+    """Makes quantizers and hooks them into one module after the other."""
+
+    def __init__(self, scheme: Scheme, context: Context) -> None:
+        self.scheme = scheme
+        self.context = context
+        self.learned = scheme.kind == "a2q"
+
+    def attach(self, path: str, module: nn.Module, parent: nn.Module | None) -> None:
+        """Quantize a module's own places; its children are modules of their own."""
+        child = path.rpartition(".")[2]
+        if isinstance(module, MessagePassing):
+            self._convolution(path, module)
+        elif isinstance(module, PROPAGATING):
+            self._propagating(path, module)
+        elif isinstance(module, LINEARS) and not only_read(parent, child):
+            self._linear(path, module, parent, child)
+        self._weights(path, module)
+
+    def _linear(self, path: str, module: nn.Module, parent: nn.Module | None, child: str) -> None:
+        nodes = by_node(parent, child)
+        inputs = self._rows(path) if self.learned else self._affine(path, "inputs", not _after_relu(parent, child))
+        self._own(module, inputs=inputs)
+        module.register_forward_pre_hook(hooks.Inputs(inputs, self.context, nodes))
+        if not self.learned:
+            features = self._affine(path, "features")
+            self._own(module, features=features)
+            module.register_forward_hook(hooks.Output(features, self.context, nodes))
+
+    def _convolution(self, path: str, conv: MessagePassing) -> None:
+        conv.fuse = False  # a fused product of a sparse adjacency would pass the messages by
+        attention = self._attention(path, conv) if isinstance(conv, GATConv) and not self.learned else None
+        conv.register_forward_pre_hook(hooks.Enter(self.context, path, attention), with_kwargs=True)
+        spline = isinstance(conv, SplineConv)
+        if spline:
+            inputs = self._rows(path) if self.learned else self._affine(path, "inputs")
+            self._own(conv, inputs=inputs)
+            conv.register_forward_pre_hook(hooks.Inputs(inputs, self.context, True))
+        if self.learned:
+            by_row = isinstance(conv, GATConv)
+            features = self._rows(path, "features") if by_row else self._slices(path, "features", -1)
+            self._own(conv, features=features)
+            propagate = hooks.Propagate(self.context, "none", None, features, None)
+            conv.register_propagate_forward_pre_hook(propagate)
+            update = None
+        else:
+            names = propagates_weights(conv)
+            norm = self._affine(path, "norm") if names else None
+            features = self._affine(path, "features") if spline else None
+            message, aggregate, update = (self._affine(path, name) for name in ("message", "aggregate", "update"))
+            self._own(conv, norm=norm, features=features, message=message, aggregate=aggregate, update=update)
+            plain = plain_messages(conv)
+            propagate = hooks.Propagate(self.context, plain, norm, features, message, names)
+            conv.register_propagate_forward_pre_hook(propagate)
+            conv.register_message_forward_hook(hooks.Messages(message, self.context))
+            conv.register_aggregate_forward_hook(hooks.Aggregates(aggregate, self.context))
+        if isinstance(conv, GATConv):
+            alpha = self._slices(path, "alpha", -1) if self.learned else self._affine(path, "alpha")
+            self._own(conv, alpha=alpha)
+            conv.register_edge_update_forward_pre_hook(hooks.Logits(alpha, self.context))
+        conv.register_forward_hook(hooks.Leave(self.context, update))
+
+    def _propagating(self, path: str, module: nn.Module) -> None:
+        module.register_forward_pre_hook(hooks.Enter(self.context, path), with_kwargs=True)
+        message = self._slices(path, "message", -1) if self.learned else self._affine(path, "message")
+        aggregate = None
+        if isinstance(module, Propagation) and not self.learned:
+            aggregate = self._affine(path, "aggregate")
+        self._own(module, message=message, aggregate=aggregate)
+        module.register_forward_pre_hook(hooks.Inputs(message, self.context, True))
+        module.register_forward_hook(hooks.Leave(self.context, aggregate))
+
+    def _attention(self, path: str, conv: GATConv) -> tuple[nn.Module, tuple[nn.Module, ...]]:
+        """Quantize both halves of the attention vector on one grid, as the one vector that they are in print."""
+        quantizer = self._affine(path, "attention")
+        for name in ("att_src", "att_dst"):
+            parametrize.register_parametrization(conv, name, QuantizedWeight(quantizer, shared=True), unsafe=True)
+        return quantizer, tuple(conv.parametrizations[name] for name in ("att_src", "att_dst"))
+
+    def _weights(self, path: str, module: nn.Module) -> None:
+        for name, parameter in own_parameters(module).items():
+            chain = module.parametrizations[name] if parametrize.is_parametrized(module, name) else ()  # type: ignore[index]
+            if parameter.dim() < 2 or any(isinstance(step, QuantizedWeight) for step in chain):
+                continue
+            dim = channel_dim(module, name)
+            point = name if name != "weight" else "weights"
+            if self.learned:
+                quantizer: AnyQuantizer = LearnedQuantizer(_join(path, point), "slice", dim, feedback="global")
+                quantizer.start(parameter)
+            elif self.scheme.weights == "channel":
+                quantizer = self._affine(path, point, channel=dim, channels=parameter.size(dim))
+            else:
+                quantizer = self._affine(path, point)
+            parametrize.register_parametrization(module, name, QuantizedWeight(quantizer), unsafe=True)
+
+    def _affine(
+        self, path: str, point: str, signed: bool = True, channel: int | None = None, channels: int = 1
+    ) -> Quantizer:
+        chosen = self.scheme
+        return Quantizer(
+            _join(path, point),
+            chosen.bits,
+            signed,
+            observer=chosen.observer,  # type: ignore[arg-type]
+            gradient=chosen.gradient,  # type: ignore[arg-type]
+            channel=channel,
+            channels=channels,
+        )
+
+    def _rows(self, path: str, point: str = "inputs") -> LearnedQuantizer:
+        if self.scheme.groups:
+            return LearnedQuantizer(_join(path, point), "group", groups=self.scheme.groups, feedback="global")
+        return LearnedQuantizer(_join(path, point), "row")
+
+    def _slices(self, path: str, point: str, dim: int) -> LearnedQuantizer:
+        return LearnedQuantizer(_join(path, point), "slice", dim)
+
+    def _own(self, module: nn.Module, **found: nn.Module | None) -> None:
+        """Make quantizers part of the module, so that its state_dict and its mode are theirs."""
+        if not hasattr(module, "quantizers"):
+            module.quantizers = nn.Module()
+        for name, quantizer in found.items():
+            if quantizer is not None:
+                setattr(module.quantizers, name, quantizer)
+
+
+def _join(path: str, point: str) -> str:
+    return f"{path}.{point}" if path else point
+
+
+def _after_relu(parent: nn.Module | None, child: str) -> bool:
+    """Say whether a layer of a Sequential is given what a ReLU returns, which is not negative."""
+    if not isinstance(parent, nn.Sequential) or not child.isdigit():
+        return False
+    before = [module for module in list(parent)[: int(child)] if not isinstance(module, nn.Dropout)]
+    return bool(before) and isinstance(before[-1], (nn.ReLU, nn.ReLU6))
+
+
+def _paths(model: nn.Module, keep_float: Iterable[str]) -> tuple[str, ...]:
+    layers = [name for name, _ in model.named_modules() if name and "parametrizations" not in name]
+    found = tuple(keep_float)
+    for name in found:
+        if name not in layers:
+            near = get_close_matches(name, layers, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(layers[:20])}"
+            raise UsageError(f"--keep-float {name}: the model has no such layer; {hint}")
+    return found
+
+
+def _convertible(model: nn.Module, floats: tuple[str, ...]) -> Iterator[tuple[str, nn.Module]]:
+    """Yield the modules that are not to stay in floats; a module that stands at two places comes once."""
+    for path, module in model.named_modules():
+        inside = any(path == name or path.startswith(f"{name}.") for name in floats)
+        if not inside and "parametrizations" not in path and not isinstance(module, NORMALIZATIONS):
+            yield path, module
+
+
+def _refuse(model: nn.Module, floats: tuple[str, ...]) -> None:
+    """Name the layers whose weights are used in ways that no quantizer can stand in.
+
+    Raises:
+        QuantizationError: if there are any.
+    """
+    refused = []
+    for path, module in _convertible(model, floats):
+        own = own_parameters(module)
+        if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in own.values()):
+            raise QuantizationError(
+                f"layer {path} ({type(module).__name__}): its shape is not known yet; run the model once before"
+            )
+        known = isinstance(module, (MessagePassing, *LINEARS, *TABLES, *PROPAGATING, *OWNING))
+        if not known and any(parameter.dim() >= 2 and parameter.is_floating_point() for parameter in own.values()):
+            refused.append(f"{path or 'the model itself'} ({type(module).__name__})")
+    if refused:
+        raise QuantizationError(
+            f"cannot quantize {', '.join(refused)}: own weights outside PyG's convolutions and linear layers; leave "
+            f"{'it' if len(refused) == 1 else 'them'} in floats: "
+            + " ".join(f"--keep-float {layer.partition(' ')[0]}" for layer in refused)
+        )
+
+
+def _use_torch_linears(model: nn.Module) -> None:
+    """Replace PyG's Linear layers by torch's, their parameters kept: PyG's cannot load a parametrized weight."""
+    for module in list(model.modules()):
+        for name, child in list(module.named_children()):
+            if type(child) is Linear:
+                new = nn.Linear(child.in_channels, child.out_channels, child.bias is not None, device="meta")
+                new.weight, new.bias = child.weight, child.bias
+                new.train(child.training)
+                setattr(module, name, new)

@@ -1,0 +1,81 @@
+"""Quantization schemes by name; no torch, so that a command line can check one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from gnncompress.errors import UsageError
+from gnncompress.registry import unknown
+
+Kind = Literal["fp32", "ptq", "qat", "dq", "a2q"]
+BITS = range(2, 9)
+SCHEMES = ("fp32", *(f"{kind}-int{bits}" for kind in ("ptq", "qat", "dq") for bits in BITS), "a2q")
+# The six configurations of arXiv 2510.22058: a gradient and an observer.
+CONFIGS = tuple(f"{gradient}-{observer}" for gradient in ("ste", "gc") for observer in ("abs", "mom", "per"))
+_USUAL = {"ptq": ("per", "ste"), "qat": ("mom", "ste"), "dq": ("per", "gc")}
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """How a model is quantized.
+
+    kind: fp32 (not at all, the control), ptq (ranges from calibration only), qat, dq (with protected nodes), a2q (steps
+    and bits are learnt). ``observer`` abs, mom or per and ``gradient`` ste or gc are those of ``Quantizer``. ``weights``
+    have one grid a tensor or one a channel. ``protect`` is the probability with which the node of lowest degree is
+    protected, nearly, and ``protect_more`` how much more that of the highest; a mask is drawn for each ``draw``, a
+    forward pass or a layer. ``groups`` is how many steps and bits A2Q's rows share; 0: each row has its own, as the nodes
+    of one graph may.
+
+    Source: Tailor et al., Degree-Quant, ICLR 2021; Zhu et al., A2Q, ICLR 2023; configurations arXiv 2510.22058.
+    """
+
+    name: str
+    kind: Kind
+    bits: int
+    observer: str = "abs"
+    gradient: str = "ste"
+    weights: str = "tensor"
+    protect: float = 0.0
+    protect_more: float = 0.1
+    draw: str = "forward"
+    groups: int = 0
+
+    @property
+    def trains(self) -> bool:
+        """Whether the model is trained with its quantizers in place."""
+        return self.kind in ("qat", "dq", "a2q")
+
+
+def scheme(name: str, config: str | None = None, **settings: Any) -> Scheme:
+    """Return the scheme called ``name`` with the paper's ``config`` and ``settings`` that differ from what is usual.
+
+    Usual are ste-mom for qat, gc-per for dq and the percentiles for ptq; dq protects with probability 0 to 0.1, at 4
+    bits and below 0.1 to 0.2, as the official scripts have it.
+
+    Raises:
+        UsageError: if the name, the configuration or a setting is unknown.
+    """
+    if name not in SCHEMES:
+        raise UsageError(unknown("scheme", name, SCHEMES))
+    if name in ("fp32", "a2q"):
+        made = Scheme(name, "fp32" if name == "fp32" else "a2q", 32 if name == "fp32" else 4)
+    else:
+        kind, bits = name.split("-int")
+        observer, gradient = _USUAL[kind]
+        protect = 0.1 if int(bits) <= 4 else 0.0
+        made = Scheme(name, kind, int(bits), observer, gradient, protect=protect)  # type: ignore[arg-type]
+    if config is not None:
+        if config not in CONFIGS:
+            raise UsageError(unknown("configuration", config, CONFIGS))
+        settings["gradient"], settings["observer"] = config.split("-")
+    try:
+        made = replace(made, **{key: value for key, value in settings.items() if value is not None})
+    except TypeError as error:
+        raise UsageError(f"scheme {name}: {error}") from error
+    for setting, known in (("weights", ("tensor", "channel")), ("draw", ("forward", "layer"))):
+        if getattr(made, setting) not in known:
+            raise UsageError(unknown(setting, getattr(made, setting), known))
+    if not 0 <= made.protect <= 1 or made.protect_more < 0 or made.groups < 0:
+        raise UsageError("protect must be in [0, 1], protect_more and groups not below 0")
+    return made
