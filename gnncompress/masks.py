@@ -140,22 +140,25 @@ def make_permanent(model: nn.Module) -> nn.Module:
 
 
 def sparsity_measurements(model: nn.Module) -> list[Measurement]:
-    """Count parameters and zeros of a model whose masks are permanent, per prunable layer and in total.
+    """Count parameters, and zeros as the model reads its weights, per prunable layer and in total.
 
     Rows: parameters, nonzero_parameters (all parameters), sparsity (prunable weights; one row a layer and one
     for the model), collapsed_layers (prunable layers without a single non-zero weight). All are computed.
     """
-    weights = prunable_parameters(model)
+    weights = effective_weights(model)
     zeros = {layer: int((weight == 0).sum()) for layer, weight in weights.items()}
     total = sum(weight.numel() for weight in weights.values())
     everything = list(model.parameters())
+    prunable = {id(parameter) for parameter in prunable_parameters(model).values()}
+    nonzero = sum(int(parameter.count_nonzero()) for parameter in everything if id(parameter) not in prunable)
+    nonzero += total - sum(zeros.values())
 
     def row(metric: str, value: float | int, unit: str, layer: str = "") -> Measurement:
         return Measurement("compress", metric, value, unit, "computed", layer)
 
     return [
         row("parameters", sum(parameter.numel() for parameter in everything), "parameters"),
-        row("nonzero_parameters", sum(int(p.count_nonzero()) for p in everything), "parameters"),
+        row("nonzero_parameters", nonzero, "parameters"),
         row("sparsity", sum(zeros.values()) / max(total, 1), "fraction"),
         row("collapsed_layers", len(collapsed_layers(model)), "layers"),
         *(
@@ -168,5 +171,5 @@ def sparsity_measurements(model: nn.Module) -> list[Measurement]:
 def collapsed_layers(model: nn.Module) -> list[str]:
     """Return the prunable layers all of whose weights are zero; an empty layer is not one of them."""
     return [
-        layer for layer, weight in prunable_parameters(model).items() if weight.numel() and not weight.count_nonzero()
+        layer for layer, weight in effective_weights(model).items() if weight.numel() and not weight.count_nonzero()
     ]

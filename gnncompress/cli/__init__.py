@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 import gnncompress
-from gnncompress.cli import checkpoint, listing, lottery, prune, report, sensitivity, train
+from gnncompress.cli import checkpoint, listing, lottery, prune, quantize, report, sensitivity, train
 from gnncompress.cli.console import errors
 from gnncompress.errors import GnncompressError
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.command("train", epilog=train.EXAMPLES)(train.train)
 app.command("prune", epilog=prune.EXAMPLES)(prune.prune)
+app.command("quantize", epilog=quantize.EXAMPLES)(quantize.quantize)
 app.command("sensitivity", epilog=sensitivity.EXAMPLES)(sensitivity.sensitivity)
 app.command("lottery", epilog=lottery.EXAMPLES)(lottery.lottery)
 app.command("report", epilog=report.EXAMPLES)(report.report)
@@ -47,6 +48,7 @@ def _version(wanted: bool) -> None:
     epilog="Examples:\n\n"
     "  gnncompress prune --method global --sparsity 0.5\n\n"
     "  gnncompress prune -d cora -m spline --sparsity 0:0.9:0.1 --seeds 5\n\n"
+    "  gnncompress quantize -w gin-proteins --scheme dq-int8\n\n"
     "  gnncompress train --workload proteins --seed 777\n\n"
     "  gnncompress report"
 )

@@ -21,3 +21,12 @@ def show_plan(spec: RunSpec, data_root: Path | None) -> None:
     )
     prunable, total = sum(line.weights for line in lines if line.prunable), sum(line.weights for line in lines)
     output.print(f"{prunable:,} of {total:,} parameters may be pruned", highlight=False)
+
+
+def show_points(spec: RunSpec, data_root: Path | None) -> None:
+    """Print each quantizer of the run's model: its layer, its place there, its bits; and what stays in floats."""
+    from gnncompress.experiments.plan import quantization_points
+
+    found, floats = quantization_points(spec, data_root)
+    print_table(("layer", "place", "bits"), ((one.layer, one.name, str(one.bits)) for one in found), {"bits"})
+    output.print(f"{len(found)} quantizers; in floats: {', '.join(floats) or 'nothing'}", highlight=False)

@@ -10,7 +10,7 @@ from torch_geometric import seed_everything
 
 from gnncompress.datasets import fingerprint, load_dataset
 from gnncompress.errors import DatasetError
-from gnncompress.experiments.methods import METHODS
+from gnncompress.experiments.methods import METHODS, Setting
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.models import build_model, find_model
 from gnncompress.pruning.edges import KEEP, drop_edges
@@ -48,7 +48,16 @@ def new_model(spec: RunSpec, task: Task) -> nn.Module:
 
 def load_model(spec: RunSpec, task: Task, state: Mapping[str, Tensor]) -> nn.Module:
     """Return the spec's model with the weights of ``state``, ready to infer."""
-    return fill(new_model(spec, task), state, reshapes(spec.method))
+    model = rebuilt(new_model(spec, task), spec.method, spec.sparsity, spec.settings)
+    return fill(model, state, reshapes(spec.method))
+
+
+def rebuilt(model: nn.Module, method: str, sparsity: float, settings: Mapping[str, Setting]) -> nn.Module:
+    """Give a fresh model the modules that a method puts into it, so that it can take the method's tensors."""
+    if method == NO_METHOD or not METHODS[method].rebuilds:
+        return model
+    again: nn.Module = METHODS[method].load()(sparsity=sparsity, **settings).rebuilt(model)
+    return again
 
 
 def reshapes(method: str) -> bool:

@@ -29,17 +29,17 @@ def sparsities(text: str | None, method: str | None, allocation: str | None) -> 
     return parse_levels(DEFAULT)
 
 
-def parse_levels(text: str) -> list[float]:
+def parse_levels(text: str, option: str = "--sparsity") -> list[float]:
     """Read sparsities: ``0.5``, ``0.1,0.5,0.9`` or ``0:0.9:0.1`` (first, last and step, both ends included).
 
     Raises:
         UsageError: if a part is no number, a range is not first:last:step, or a level is outside [0, 1).
     """
-    levels = _numbers("--sparsity", text, "level", "0.5, 0.1,0.5,0.9 or 0:0.9:0.1 (first:last:step)")
+    levels = _numbers(option, text, "level", "0.5, 0.1,0.5,0.9 or 0:0.9:0.1 (first:last:step)")
     outside = [level for level in levels if not 0 <= level < 1]
     if outside:
         hint = f"; did you mean {outside[0] / 100}?" if 1 < outside[0] < 100 else ""
-        raise UsageError(f"--sparsity {text}: {outside[0]} must be at least 0 and below 1{hint}")
+        raise UsageError(f"{option} {text}: {outside[0]} must be at least 0 and below 1{hint}")
     return list(dict.fromkeys(abs(float(level)) for level in levels))
 
 

@@ -10,11 +10,22 @@ from typing import Any, Literal, cast
 from gnncompress.errors import UsageError
 from gnncompress.registry import Entry, Registry, unknown
 from gnncompress.schedules import after_rounds
+from gnncompress.schemes import CONFIGS, SCHEMES
 
 Setting = str | int | float | dict[str, float]
 RATE = 0.2
 BASE: Literal["base"] = "base"
-Start = Literal["base"] | tuple[float, dict[str, Setting]] | None
+
+
+@dataclass(frozen=True)
+class Other:
+    """The fine-tuned run of another method, with its usual settings."""
+
+    method: str
+    sparsity: float
+
+
+Start = Literal["base"] | tuple[float, dict[str, Setting]] | Other | None
 StartsFrom = Callable[[float, Mapping[str, Setting]], Start]
 
 
@@ -34,6 +45,10 @@ def _ticket(sparsity: float, settings: Mapping[str, Setting]) -> Start:
     if number <= 1:
         return BASE
     return after_rounds(number - 1, rate), {**settings, "round": number - 1}
+
+
+def _pruned(sparsity: float, settings: Mapping[str, Setting]) -> Start:
+    return Other("global", sparsity) if sparsity > 0 else BASE
 
 
 @dataclass(frozen=True)
@@ -75,13 +90,18 @@ class MethodEntry(Entry):
     """A method: its options, and how it sits among runs.
 
     ``starts_from`` says for a sparsity and settings which run's model the method is given: BASE, the plainly trained
-    one; the sparsity and settings of another run of the same method; or None, a fresh model. ``reshapes``: it changes
-    the shapes of a model's tensors. ``analysis``: it only looks at the model. ``study``: a command of its own runs it.
+    one; the sparsity and settings of another run of the same method; another method's run; or None, a fresh model.
+    ``reshapes``: it changes the shapes of a model's tensors. ``rebuilds``: it changes a model's modules, and its class
+    has ``rebuilt`` to do so again. ``dense``: it compresses at sparsity 0, too. ``retrains``: it trains on as long as
+    training was, others half as long. ``analysis``: it only looks at the model. ``study``: a command of its own runs it.
     """
 
     options: Mapping[str, Option] = field(default_factory=dict)
     starts_from: StartsFrom = _base
     reshapes: bool = False
+    rebuilds: bool = False
+    dense: bool = False
+    retrains: bool = False
     analysis: bool = False
     study: bool = False
 
@@ -134,6 +154,7 @@ _WEIGHTS = {
     "steps": Option(1, kind=int, least=1),
 }
 
+QUANTIZE = "quantize"
 METHODS = Registry(
     "method",
     [
@@ -170,6 +191,30 @@ METHODS = Registry(
             citation="Fang et al., DepGraph: Towards Any Structural Pruning, CVPR 2023",
             options={"importance": Option("l2", ("l1", "l2", "taylor", "random"))},
             reshapes=True,
+            retrains=True,
+        ),
+        MethodEntry(
+            name=QUANTIZE,
+            summary="fewer bits: after training (ptq), in training (qat), Degree-Quant (dq), A2Q; 'gnncompress quantize'",
+            target="gnncompress.quantization.method:Quantization",
+            citation="arXiv 2510.22058, section 2.5; Tailor et al., Degree-Quant, ICLR 2021; Zhu et al., A2Q, ICLR 2023",
+            options={
+                "scheme": Option(None, SCHEMES),
+                "config": Option("usual", ("usual", *CONFIGS)),
+                "weights": Option("tensor", ("tensor", "channel")),
+                "protocol": Option("validated", ("validated", "official-protocol")),
+                "draw": Option("forward", ("forward", "layer")),
+                "protect": Option(-1.0, kind=float, least=-1.0, below=1.0),
+                "protect_more": Option(0.1, kind=float, below=1.0),
+                "groups": Option(0, kind=int),
+                "target_bits": Option(0.0, kind=float, below=16.0),
+                "keep_float": Option(""),
+            },
+            starts_from=_pruned,
+            rebuilds=True,
+            dense=True,
+            retrains=True,
+            study=True,
         ),
         MethodEntry(
             name="lottery",

@@ -4,10 +4,26 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gnncompress.experiments.building import load_task, new_model
+from gnncompress.experiments.building import load_task, new_model, rebuilt
 from gnncompress.experiments.methods import METHODS
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.pruning.plan import Line, channel_plan, weight_plan
+from gnncompress.quantization.places import Point
+from gnncompress.quantization.prepare import points
+
+
+def quantization_points(spec: RunSpec, data_root: Path | None) -> tuple[list[Point], list[str]]:
+    """Return the places of a run's quantizers, and the layers with parameters that stay in floats.
+
+    Raises:
+        QuantizationError: if a layer cannot be quantized.
+    """
+    task = load_task(spec, data_root)
+    model = new_model(spec, task)
+    layers = [name for name, module in model.named_modules() if list(module.parameters(recurse=False))]
+    found = points(rebuilt(model, spec.method, spec.sparsity, spec.settings))
+    quantized = {point.layer for point in found}
+    return found, [layer or "the model itself" for layer in layers if layer not in quantized]
 
 
 def plan(spec: RunSpec, data_root: Path | None) -> list[Line]:

@@ -12,15 +12,17 @@ from gnncompress.datasets import fingerprint
 from gnncompress.errors import UsageError
 from gnncompress.experiments.allocation import with_allocation
 from gnncompress.experiments.changes import with_changes
-from gnncompress.experiments.methods import METHODS, Setting, scheme_of
+from gnncompress.experiments.methods import METHODS, QUANTIZE, Setting, scheme_of
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.experiments.workloads import Features, Workload
 from gnncompress.experiments.workloads import workload as choose_workload
 from gnncompress.factories import is_reference, source_digest
+from gnncompress.measurements import GRAPHS, MULTILABEL
 from gnncompress.models import find_model
 from gnncompress.models.registry import Argument
 from gnncompress.profiling.energy import METERS
 from gnncompress.registry import unknown
+from gnncompress.schemes import GROUPS, configuration, insist_on_options
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import SPLITS, SplitSpec
 
@@ -65,7 +67,13 @@ def resolve(
     settings: dict[str, Setting] = {}
     if method != NO_METHOD:
         method, allocated = with_allocation(method, allocation)
+        if method == QUANTIZE:
+            options["config"] = _configuration(options)
         settings = METHODS[method].settings({**options, **allocated})
+        if method == QUANTIZE:
+            insist_on_options(str(settings["scheme"]), settings)
+        if settings.get("scheme") == "a2q" and chosen.task in (GRAPHS, MULTILABEL):
+            settings.setdefault("groups", GROUPS)  # every graph has other nodes, so they cannot have steps of their own
     if not 0 <= sparsity < 1:
         raise UsageError(f"sparsity {sparsity:g}: must be at least 0 and below 1")
     if seed < 0 or threads < 1 or (split_seed or 0) < 0:
@@ -77,11 +85,10 @@ def resolve(
     arguments: dict[str, Argument] = {**find_model(chosen.model).arguments(chosen.task), **chosen.arguments}
     recipe, arguments = with_changes(chosen.recipe, arguments, changes or {})
     chosen = replace(chosen, recipe=recipe)
-    pruning = method != NO_METHOD and sparsity > 0
-    if not pruning and (method == NO_METHOD or not METHODS[method].trains):
+    compressing = method != NO_METHOD and (sparsity > 0 or METHODS[method].dense)
+    if not compressing and (method == NO_METHOD or not METHODS[method].trains):
         method, settings = NO_METHOD, {}
-    # A model that has lost channels is trained as long as the dense one was; one under masks needs half of it.
-    again = chosen.recipe if pruning and METHODS[method].reshapes else chosen.finetune
+    again = chosen.recipe if compressing and METHODS[method].retrains else chosen.finetune
     return RunSpec(
         dataset=chosen.dataset,
         data=fingerprint(chosen.dataset, data_root),
@@ -95,12 +102,19 @@ def resolve(
         scheme=scheme_of(settings),
         settings=settings,
         sparsity=abs(sparsity),
-        finetune=_with_epochs(again, finetune_epochs, "finetune epochs") if pruning and finetune else None,
+        finetune=_with_epochs(again, finetune_epochs, "finetune epochs") if compressing and finetune else None,
         seed=seed,
         split=_split(chosen, split, seed if split_seed is None else split_seed),
         device=resolve_device(device),
         threads=threads,
         energy=energy,
+    )
+
+
+def _configuration(options: dict[str, Any]) -> str | None:
+    """Return what --config, --observer and --gradient ask for together."""
+    return configuration(
+        str(options.get("scheme")), options.get("config"), options.pop("observer", None), options.pop("gradient", None)
     )
 
 

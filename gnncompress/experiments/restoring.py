@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, Field, ValidationError
 from torch import Tensor, nn
 
 from gnncompress.checkpoints import read_checkpoint
 from gnncompress.checkpoints.files import one_line, shown
 from gnncompress.checkpoints.index import allowed_bytes
 from gnncompress.errors import CheckpointError, UsageError
-from gnncompress.experiments.building import fill, reshapes
+from gnncompress.experiments.building import fill, rebuilt, reshapes
+from gnncompress.experiments.methods import Setting
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.models import MODELS, build_model
 from gnncompress.models.registry import Argument
@@ -42,6 +42,7 @@ class ModelCard(BaseModel):
     outputs: int
     method: str
     scheme: str
+    settings: dict[str, Setting] = Field(default_factory=dict)
     sparsity: float
     seed: int
 
@@ -125,7 +126,11 @@ def _builder(path: str | Path, card: ModelCard | None, state: Mapping[str, Tenso
     for name, size in {"features": card.features, "outputs": card.outputs, **card.arguments}.items():
         if isinstance(size, int) and not 0 <= size <= max([_USUAL, *sizes]):
             raise CheckpointError(f"{path}: damaged: its model cannot have {size} {name}")
-    build = partial(build_model, card.model, card.features, card.outputs, card.arguments)
+
+    def build() -> nn.Module:
+        model = build_model(card.model, card.features, card.outputs, card.arguments)
+        return rebuilt(model, card.method, card.sparsity, card.settings)
+
     try:
         with torch.device("meta"):
             own = build().state_dict()

@@ -20,11 +20,11 @@ from gnncompress.experiments.rows import to_csv
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.experiments.store import ENVIRONMENT, MODEL, RESULTS, SPEC, Store
 from gnncompress.files import write_json, write_text
+from gnncompress.masks import sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.profiling.environment import environment
 from gnncompress.profiling.isolation import isolated
 from gnncompress.pruning.edges import KEEP
-from gnncompress.masks import sparsity_measurements
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.trainer import Trainer
 from gnncompress.tasks.training import Progress

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gnncompress.experiments.methods import BASE, METHODS, Setting, scheme_of
+from gnncompress.experiments.methods import BASE, METHODS, Other, Setting, scheme_of
 from gnncompress.profiling.latency import Window
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import SplitSpec
@@ -69,6 +69,9 @@ class RunSpec(BaseModel):
             return None
         if before == BASE:
             return self.base()
+        if isinstance(before, Other):
+            of_other = {"method": before.method, "sparsity": before.sparsity, "finetune": self.recipe.halved}
+            return self.base().model_copy(update=of_other)
         sparsity, settings = before
         update = {"sparsity": sparsity, "settings": settings, "scheme": scheme_of(settings), "finetune": None}
         return self.model_copy(update=update)

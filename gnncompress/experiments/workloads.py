@@ -37,7 +37,7 @@ class Workload:
     @property
     def finetune(self) -> Recipe:
         """The recipe's second half, for a model that is trained already."""
-        return replace(self.recipe, epochs=max(self.recipe.epochs // 2, 1))
+        return self.recipe.halved
 
 
 _GCN = Recipe(epochs=200, learning_rate=0.01, weight_decay=5e-4, patience=100)

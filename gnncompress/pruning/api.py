@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from gnncompress.errors import UsageError
+from gnncompress.masks import hold
 from gnncompress.pruning.importance import Losses
 from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning, MagnitudePruning
-from gnncompress.masks import hold
 from gnncompress.pruning.structured.method import StructuredPruning
 from gnncompress.pruning.structured.tracing import Forward
 from gnncompress.registry import unknown

@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch_geometric.nn import MessagePassing
 
 from gnncompress.errors import PruningError, UsageError
+from gnncompress.masks import hold, parametrize_weights, prunable_parameters
 from gnncompress.pruning.allocation import ranked
 from gnncompress.pruning.edges import drop_edges
-from gnncompress.masks import hold, parametrize_weights, prunable_parameters
 from gnncompress.pruning.selection import keep_mask
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.node_classification import NodeClassification

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from torch import nn
 
 from gnncompress.errors import UsageError
+from gnncompress.masks import sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.magnitude import GlobalPruning
-from gnncompress.masks import sparsity_measurements
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.trainer import Trainer
 

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from gnncompress.errors import UsageError
+from gnncompress.masks import effective_weights, hold, make_permanent, sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.profiling.macs import count_macs
 from gnncompress.pruning.edges import drop_edges, kept_edges, random_like
 from gnncompress.pruning.graph_lottery import learned_masks
 from gnncompress.pruning.magnitude import GlobalPruning
-from gnncompress.masks import effective_weights, hold, make_permanent, sparsity_measurements
 from gnncompress.schedules import after_rounds
 from gnncompress.tasks.trainer import Trainer
 

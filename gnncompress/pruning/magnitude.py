@@ -11,10 +11,10 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from gnncompress.errors import PruningError, UsageError
+from gnncompress.masks import collapsed_layers, hold, make_permanent, sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.allocation import counted, erk, given, layer_adaptive, ranked, uniform
 from gnncompress.pruning.importance import Importance, Losses, weight_scores
-from gnncompress.masks import collapsed_layers, hold, make_permanent, sparsity_measurements
 from gnncompress.registry import unknown
 from gnncompress.schedules import cubic
 from gnncompress.tasks.trainer import Trainer

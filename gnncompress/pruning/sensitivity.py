@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from gnncompress.errors import UsageError
+from gnncompress.masks import hold, make_permanent, prunable_parameters, sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.allocation import counted, uniform
 from gnncompress.pruning.importance import Importance, Losses, weight_scores
-from gnncompress.masks import hold, make_permanent, prunable_parameters, sparsity_measurements
 from gnncompress.tasks.trainer import Trainer
 
 

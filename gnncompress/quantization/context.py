@@ -14,7 +14,7 @@ from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
 from gnncompress.errors import QuantizationError
 from gnncompress.quantization.protection import protection_probability
 from gnncompress.quantization.quantizer import Rows
-from gnncompress.quantization.schemes import Scheme
+from gnncompress.schemes import Scheme
 
 
 class Call:

@@ -57,6 +57,7 @@ class LearnedQuantizer(nn.Module):
             self.bits = UninitializedParameter()
         self.calibrating = False
         self.raw = False
+        self._spent: list[tuple[Tensor, int]] = []
         self._settled: list[tuple[tuple[int, ...], Tensor, Tensor, Ranking | None]] = []  # at most one
 
     def forward(self, x: Tensor, rows: Rows | None = None) -> Tensor:
@@ -80,7 +81,14 @@ class LearnedQuantizer(nn.Module):
             return self._evaluated(x)
         flat = self._flat(x)
         step, bits = self._pairs(flat, self._by_column(x))
+        if self.training and self.learns_bits:
+            self._spent = [(bits, flat.size(1))]
         return self._back(quantize_steps(flat, step, bits, self.feedback, self.feedback), x)
+
+    def take_spent(self) -> list[tuple[Tensor, int]]:
+        """Return the bits of each row of the last training call and the rows' width, once."""
+        spent, self._spent = self._spent, []
+        return spent
 
     def state(self) -> tuple[int, ...]:
         """Return what changes whenever the parameters do."""
@@ -107,7 +115,10 @@ class LearnedQuantizer(nn.Module):
     @torch.no_grad()
     def start(self, x: Tensor) -> None:
         """Give the parameters their shapes and first values; none for raw input, which stays as it is."""
-        if self.raw:
+        if x.is_meta:  # a model that is only being sized
+            size = x.size(self.dim)
+            step = bits = x.new_empty(size)
+        elif self.raw:
             size, step, bits = 0, torch.empty(0), torch.empty(0)
         else:
             flat = self._flat(x.detach())

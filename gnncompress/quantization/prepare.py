@@ -32,9 +32,9 @@ from gnncompress.quantization.places import (
     propagates_weights,
 )
 from gnncompress.quantization.quantizer import Quantizer
-from gnncompress.quantization.schemes import Scheme
-from gnncompress.quantization.schemes import scheme as find_scheme
 from gnncompress.quantization.weights import QuantizedWeight
+from gnncompress.schemes import Scheme
+from gnncompress.schemes import scheme as find_scheme
 
 AnyQuantizer = Quantizer | LearnedQuantizer
 _CONTEXT = "quantization_context"

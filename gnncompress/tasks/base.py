@@ -60,6 +60,12 @@ class Task(ABC):
 
 
 def auxiliary_loss(model: nn.Module) -> Tensor | float:
-    """Return what a model adds to the task's loss after a training call, such as SuperGAT's attention loss."""
-    extra = getattr(model, "auxiliary_loss", None)
-    return extra() if callable(extra) else 0.0
+    """Return what a model and its direct parts add to the task's loss after a training call.
+
+    Such as SuperGAT's attention loss, and the memory penalty of A2Q.
+    """
+    total: Tensor | float = 0.0
+    for module in (model, *model.children()):
+        extra = getattr(module, "auxiliary_loss", None)
+        total = total + extra() if callable(extra) else total
+    return total

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -13,8 +13,8 @@ class Recipe:
     ``weight_decay`` is an L2 term in the gradient for adam, decoupled for adamw. ``batch_size`` counts graphs or
     training edges, 0 for all at once. Gradients are clipped to +-``clip`` where it is above 0. The learning rate is
     multiplied by ``decay`` every ``decay_every`` epochs where that is above 0. ``select`` says what chooses the
-    epoch: the validation score (then the lowest loss), the validation loss (then the highest score), or last, which
-    takes the last one.
+    epoch: the validation score (then the lowest loss), the validation loss (then the highest score), last, which takes
+    the last one, or test, the test score: so came about some published figures, which this is there to repeat.
     ``preconditioner`` may be kfac.
     """
 
@@ -27,5 +27,10 @@ class Recipe:
     clip: float = 0.0
     decay_every: int = 0
     decay: float = 0.5
-    select: Literal["score", "loss", "last"] = "score"
+    select: Literal["score", "loss", "last", "test"] = "score"
     preconditioner: Literal["", "kfac"] = ""
+
+    @property
+    def halved(self) -> Recipe:
+        """The same for half as many epochs, for a model that is trained already."""
+        return replace(self, epochs=max(self.epochs // 2, 1))

@@ -12,7 +12,7 @@ from torch_geometric import seed_everything
 from gnncompress.measurements import Measurement
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.recipe import Recipe
-from gnncompress.tasks.training import Progress, train
+from gnncompress.tasks.training import Groups, Progress, train
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Trainer:
         recipe = replace(self.recipe, **changes)
         return train(model, self.task, recipe, self.seed, "train", self.on_epoch, self.may_diverge, start)
 
-    def finetune(self, model: nn.Module, share: float = 1.0) -> list[Measurement]:
-        """Fine-tune ``model`` for a ``share`` of the recipe's epochs, at least one."""
+    def finetune(self, model: nn.Module, share: float = 1.0, groups: Groups | None = None) -> list[Measurement]:
+        """Fine-tune ``model`` for a ``share`` of the recipe's epochs, at least one, by the optimizer's ``groups``."""
         if self.finetune_recipe is None:
             return []
         epochs = max(round(share * self.finetune_recipe.epochs), 1)
         recipe = replace(self.finetune_recipe, epochs=epochs)
-        return train(model, self.task, recipe, self.seed, "finetune", self.on_epoch, self.may_diverge)
+        return train(model, self.task, recipe, self.seed, "finetune", self.on_epoch, self.may_diverge, groups=groups)
 
     def losses(self, model: nn.Module) -> Iterator[Tensor]:
         """Yield the loss of each training batch, in evaluation mode: nothing is dropped out."""

@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch_geometric import seed_everything
 
 from gnncompress.errors import TrainingError
-from gnncompress.measurements import Measurement, Phase
+from gnncompress.measurements import PRIMARY_METRIC, Measurement, Phase
 from gnncompress.tasks.kfac import KFAC
 from gnncompress.tasks.recipe import Recipe
 
+Groups = Callable[[nn.Module, Recipe], list[dict[str, Any]]]
 _OPTIMIZERS = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
 
@@ -29,6 +30,11 @@ class Trainable(Protocol):
     def loss(self, model: nn.Module, batch: Any) -> Tensor: ...  # noqa: D102
 
     def validate(self, model: nn.Module) -> tuple[float, float]: ...  # noqa: D102
+
+    def evaluate(self, model: nn.Module) -> list[Measurement]: ...  # noqa: D102
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,7 @@ def train(
     on_epoch: Callable[[Progress], None] = lambda progress: None,
     may_diverge: bool = False,
     start: int = 0,
+    groups: Groups | None = None,
 ) -> list[Measurement]:
     """Train ``model`` in place and leave it in its best state on the validation set.
 
@@ -58,7 +65,7 @@ def train(
     as epoch 0, so fine-tuning never chooses a model that validates worse than the one it was given. The same rule
     chooses base and compressed models.
 
-    ``start`` epochs count as done: the learning rate is where they left it, and so many fewer are run.
+    ``groups`` makes the optimizer's groups of parameters; without, all are one. ``start`` epochs count as done: the learning rate is where they left it, and so many fewer are run.
 
     Returns duration (seconds), epochs run, the epoch chosen and CPU seconds an epoch of training steps, as
     measurements of ``phase``. With ``may_diverge`` a loss that is not finite ends the training instead of raising, and
@@ -70,7 +77,9 @@ def train(
     seed_everything(seed)  # PyG's layers draw from Python's and numpy's generators, too
     started = time.perf_counter()
     optimizer = _OPTIMIZERS[recipe.optimizer](
-        model.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+        groups(model, recipe) if groups is not None else model.parameters(),
+        lr=recipe.learning_rate,
+        weight_decay=recipe.weight_decay,
     )
     if recipe.decay_every:
         for group in optimizer.param_groups:
@@ -135,6 +144,9 @@ def _steps(
 def _rank(task: Trainable, model: nn.Module, recipe: Recipe) -> tuple[float, float]:
     """Return what is to be maximized: score and negated loss, in the recipe's order; a NaN loss ranks last."""
     score, loss = task.validate(model)
+    if recipe.select == "test":
+        wanted = PRIMARY_METRIC[task.name]
+        score = next(float(row.value or 0) for row in task.evaluate(model) if row.metric == wanted)
     if math.isnan(loss):
         return -math.inf, -math.inf
     return (-loss, score) if recipe.select == "loss" else (score, -loss)

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from gnncompress.errors import PruningError, UsageError
+from gnncompress.masks import sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.importance import Losses, mean_gradients
-from gnncompress.masks import sparsity_measurements
 from gnncompress.pruning.structured.channels import OUTPUT, Channels, find_channels
 from gnncompress.pruning.structured.surgery import parameters_left, replace_tensors, shrunk_tensors, zeroed
 from gnncompress.pruning.structured.tracing import Forward

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -10,10 +11,24 @@ from gnncompress.registry import unknown
 
 Kind = Literal["fp32", "ptq", "qat", "dq", "a2q"]
 BITS = range(2, 9)
+# How many steps and bits the nodes of many graphs share: that of A2Q's scripts.
+GROUPS = 1000
 SCHEMES = ("fp32", *(f"{kind}-int{bits}" for kind in ("ptq", "qat", "dq") for bits in BITS), "a2q")
 # The six configurations of arXiv 2510.22058: a gradient and an observer.
 CONFIGS = tuple(f"{gradient}-{observer}" for gradient in ("ste", "gc") for observer in ("abs", "mom", "per"))
-_USUAL = {"ptq": ("per", "ste"), "qat": ("mom", "ste"), "dq": ("per", "gc")}
+_USUAL = {"ptq": "ste-per", "qat": "ste-mom", "dq": "gc-per"}
+# Options that only some kinds of scheme have.
+_KINDS = {
+    "config": ("ptq", "qat", "dq"),
+    "weights": ("ptq", "qat", "dq"),
+    "draw": ("dq",),
+    "protect": ("dq",),
+    "protect_more": ("dq",),
+    "groups": ("a2q",),
+    "target_bits": ("a2q",),
+    "protocol": ("fp32", "qat", "dq", "a2q"),
+    "keep_float": ("ptq", "qat", "dq", "a2q"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,7 +65,7 @@ class Scheme:
 def scheme(name: str, config: str | None = None, **settings: Any) -> Scheme:
     """Return the scheme called ``name`` with the paper's ``config`` and ``settings`` that differ from what is usual.
 
-    Usual are ste-mom for qat, gc-per for dq and the percentiles for ptq; dq protects with probability 0 to 0.1, at 4
+    Usual are ste-mom for qat, gc-per for dq and ste-per for ptq; dq protects with probability 0 to 0.1, at 4
     bits and below 0.1 to 0.2, as the official scripts have it.
 
     Raises:
@@ -62,7 +77,7 @@ def scheme(name: str, config: str | None = None, **settings: Any) -> Scheme:
         made = Scheme(name, "fp32" if name == "fp32" else "a2q", 32 if name == "fp32" else 4)
     else:
         kind, bits = name.split("-int")
-        observer, gradient = _USUAL[kind]
+        gradient, observer = _USUAL[kind].split("-")
         protect = 0.1 if int(bits) <= 4 else 0.0
         made = Scheme(name, kind, int(bits), observer, gradient, protect=protect)  # type: ignore[arg-type]
     if config is not None:
@@ -79,3 +94,39 @@ def scheme(name: str, config: str | None = None, **settings: Any) -> Scheme:
     if not 0 <= made.protect <= 1 or made.protect_more < 0 or made.groups < 0:
         raise UsageError("protect must be in [0, 1], protect_more and groups not below 0")
     return made
+
+
+def configuration(name: str, config: str | None, observer: str | None, gradient: str | None) -> str | None:
+    """Return the paper's configuration that ``config``, or ``observer`` and ``gradient``, ask for; None: the usual one.
+
+    Raises:
+        UsageError: if they are unknown, contradict each other, or the scheme has none.
+    """
+    usual = _USUAL.get(name.split("-")[0])
+    for option, given, known in (("observer", observer, ("abs", "mom", "per")), ("gradient", gradient, ("ste", "gc"))):
+        if given is not None and given not in known:
+            raise UsageError(f"--{option}: {unknown(option, given, known)}")
+        if given is not None and usual is None:
+            raise UsageError(f"--{option}: scheme {name} has no such option")
+    if usual is not None and (observer or gradient):
+        parts = (config or usual).split("-")
+        made = f"{gradient or parts[0]}-{observer or parts[-1]}"
+        if config not in (None, made):
+            raise UsageError(f"--config {config}: contradicts --observer or --gradient, which make it {made}")
+        config = made
+    return None if config == usual else config
+
+
+def insist_on_options(name: str, settings: Iterable[str]) -> None:
+    """Refuse settings that a scheme does not have.
+
+    Raises:
+        UsageError: naming the first.
+    """
+    kind = name.split("-")[0]
+    for setting in settings:
+        if kind not in _KINDS.get(setting, (kind,)):
+            raise UsageError(
+                f"--{setting.replace('_', '-')}: scheme {name} has no such option; it belongs to "
+                f"{', '.join(_KINDS[setting])}"
+            )
