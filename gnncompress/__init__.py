@@ -15,15 +15,19 @@ if TYPE_CHECKING:
     from gnncompress.experiments.api import experiment
     from gnncompress.experiments.restoring import load_model
     from gnncompress.pruning import lottery, make_permanent, prune, sensitivity
+    from gnncompress.quantization import calibrate, freeze, prepare
     from gnncompress.reporting import read_results, recommend, summarize, verdicts
 
 _EXPORTS = {
     "GnncompressError": "gnncompress.errors",
+    "calibrate": "gnncompress.quantization",
     "experiment": "gnncompress.experiments.api",
+    "freeze": "gnncompress.quantization",
     "load_checkpoint": "gnncompress.checkpoints",
     "load_model": "gnncompress.experiments.restoring",
     "lottery": "gnncompress.pruning",
     "make_permanent": "gnncompress.pruning",
+    "prepare": "gnncompress.quantization",
     "prune": "gnncompress.pruning",
     "read_results": "gnncompress.reporting",
     "recommend": "gnncompress.reporting",
@@ -36,11 +40,14 @@ _EXPORTS = {
 __all__ = [
     "GnncompressError",
     "__version__",
+    "calibrate",
     "experiment",
+    "freeze",
     "load_checkpoint",
     "load_model",
     "lottery",
     "make_permanent",
+    "prepare",
     "prune",
     "read_results",
     "recommend",

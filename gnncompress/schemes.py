@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -55,6 +56,12 @@ class Scheme:
     protect_more: float = 0.1
     draw: str = "forward"
     groups: int = 0
+    target_bits: float = 0.0
+
+    @property
+    def first_bits(self) -> int:
+        """The most bits that A2Q's features start with, so that no epoch is far above the target."""
+        return max(math.ceil(self.target_bits), 3)
 
     @property
     def trains(self) -> bool:

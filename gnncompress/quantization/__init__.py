@@ -1,8 +1,24 @@
 """Quantization: what a value becomes in a few bits, and how a network is trained to bear it."""
 
 from gnncompress.quantization.affine import Grid, fake_quantize, grid_of
+from gnncompress.quantization.learned_quantizer import LearnedQuantizer
 from gnncompress.quantization.observers import Observer
+from gnncompress.quantization.prepare import calibrate, points, prepare, quantizers
 from gnncompress.quantization.protection import protection_probability
 from gnncompress.quantization.quantizer import Quantizer
+from gnncompress.quantization.weights import freeze
 
-__all__ = ["Grid", "Observer", "Quantizer", "fake_quantize", "grid_of", "protection_probability"]
+__all__ = [
+    "Grid",
+    "LearnedQuantizer",
+    "Observer",
+    "Quantizer",
+    "calibrate",
+    "fake_quantize",
+    "freeze",
+    "grid_of",
+    "points",
+    "prepare",
+    "protection_probability",
+    "quantizers",
+]

@@ -5,7 +5,7 @@ They are objects and not closures, so that a deep copy of a model has hooks of i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
 
 from gnncompress.errors import QuantizationError
 from gnncompress.quantization.context import Context
+from gnncompress.quantization.quantizer import Rows
 
 
 @dataclass
@@ -112,7 +113,7 @@ class Propagate:
         if self.features is not None:
             x = _head(kwargs["x"])
             self.context.meet(self.features)
-            kwargs["x"] = _first(kwargs["x"], self.features(x, call.nodes(x)))
+            kwargs["x"] = _first(kwargs["x"], _by_row(conv, self.features, x, call.nodes))
         call.early = self.message is not None and self._is_plain(kwargs)
         if call.early and self.message is not None:
             x = _head(kwargs["x"])
@@ -136,9 +137,8 @@ class Messages:
         call = self.context.current
         if call.early:
             return messages
-        rows = call.edges(_sources(conv, call.edge_index)) if conv.training and call.edge_index is not None else None
-        quantized: Tensor = self.quantizer(messages, rows)
-        return quantized
+        sources = _sources(conv, call.edge_index)
+        return _by_row(conv, self.quantizer, messages, lambda _: call.edges(sources))
 
 
 @dataclass
@@ -150,8 +150,7 @@ class Aggregates:
 
     def __call__(self, conv: MessagePassing, given: tuple[Any, ...], aggregates: Tensor) -> Tensor:
         """Return the aggregates [nodes, ...], quantized."""
-        quantized: Tensor = self.quantizer(aggregates, self.context.current.nodes(aggregates))
-        return quantized
+        return _by_row(conv, self.quantizer, aggregates, self.context.current.nodes)
 
 
 @dataclass
@@ -168,6 +167,14 @@ class Logits:
         rows = self.context.current.edges(_sources(conv, edge_index)) if conv.training else None
         kwargs.update(alpha_j=self.quantizer(alpha, rows), alpha_i=None)
         return edge_index, size, kwargs
+
+
+def _by_row(conv: MessagePassing, quantizer: nn.Module, x: Tensor, rows: Callable[[Tensor], Rows | None]) -> Tensor:
+    """Quantize ``x`` with the dimension along which its nodes or edges lie in front, as quantizers have it."""
+    dim = conv.node_dim % x.dim()
+    first = x if dim == 0 else x.movedim(dim, 0)
+    quantized: Tensor = quantizer(first, rows(first))
+    return quantized if dim == 0 else quantized.movedim(0, dim)
 
 
 def _sources(conv: MessagePassing, edge_index: Tensor | None) -> Tensor:

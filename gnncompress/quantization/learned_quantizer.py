@@ -48,9 +48,12 @@ class LearnedQuantizer(nn.Module):
     step: nn.Parameter
     bits: nn.Parameter
 
-    def __init__(self, name: str, by: By, dim: int = 0, groups: int = 0, feedback: Feedback = "local") -> None:
+    def __init__(
+        self, name: str, by: By, dim: int = 0, groups: int = 0, feedback: Feedback = "local", most: int = 8
+    ) -> None:
         super().__init__()
         self.name, self.by, self.dim, self.groups, self.feedback = name, by, dim, groups, feedback
+        self.most_at_first = most
         self.step = UninitializedParameter()
         self.learns_bits = by != "slice"
         if self.learns_bits:
@@ -84,6 +87,11 @@ class LearnedQuantizer(nn.Module):
         if self.training and self.learns_bits:
             self._spent = [(bits, flat.size(1))]
         return self._back(quantize_steps(flat, step, bits, self.feedback, self.feedback), x)
+
+    @property
+    def seen(self) -> bool:
+        """Whether the parameters have their shapes."""
+        return not is_lazy(self.step)
 
     def take_spent(self) -> list[tuple[Tensor, int]]:
         """Return the bits of each row of the last training call and the rows' width, once."""
@@ -123,6 +131,7 @@ class LearnedQuantizer(nn.Module):
         else:
             flat = self._flat(x.detach())
             start = BITS + 1 if self.learns_bits and bool((x >= 0).all()) else BITS
+            start = min(start, self.most_at_first)
             across = 0 if self._by_column(x) else 1
             size = self.groups if self.by == "group" else flat.size(1 - across)
             bits = torch.full((size,), float(start))

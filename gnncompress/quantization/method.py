@@ -68,7 +68,7 @@ class Quantization:
             calibrate(model, lambda: [loss.item() for loss in trainer.losses(model)])
         if chosen.kind == "a2q":
             learned = [quantizer for _, quantizer in quantizers(model) if isinstance(quantizer, LearnedQuantizer)]
-            model.memory_penalty = MemoryPenalty(learned, self.target_bits or 1.0)
+            model.memory_penalty = MemoryPenalty(learned, chosen.target_bits)
         rows = [Measurement("compress", "duration", time.perf_counter() - started, "s")]
         if chosen.trains or chosen.kind == "fp32":
             rows += self._trainer(trainer).finetune(model, groups=parameter_groups if chosen.kind == "a2q" else None)
@@ -86,7 +86,7 @@ class Quantization:
     def chosen(self) -> Scheme:
         """The scheme with its settings."""
         settings: dict[str, Any] = {"weights": self.weights, "draw": self.draw, "protect_more": self.protect_more}
-        settings["groups"] = self.groups
+        settings.update(groups=self.groups, target_bits=self.target_bits or (8.0 if self.groups else 1.0))
         if self.protect >= 0:
             settings["protect"] = self.protect
         return scheme(self.scheme, None if self.config == "usual" else self.config, **settings)

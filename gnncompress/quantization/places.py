@@ -50,17 +50,22 @@ def plain_messages(conv: MessagePassing) -> str:
 
 def only_read(parent: nn.Module | None, child: str) -> bool:
     """Say whether a layer reads this child's weights and never calls it."""
-    return child in _READ.get(type(parent), ())  # type: ignore[call-overload, no-any-return]
+    return any(isinstance(parent, kind) and child in children for kind, children in _READ.items())
 
 
 def by_node(parent: nn.Module | None, child: str) -> bool:
     """Say whether what this child of a convolution is given has a row a node, protected with the node."""
-    return isinstance(parent, MessagePassing) and child not in _NETWORKS
+    return isinstance(parent, (MessagePassing, *PROPAGATING)) and child not in _NETWORKS
 
 
 def channel_dim(module: nn.Module, parameter: str) -> int:
     """Return which dimension of a module's weight is its output channels, or heads."""
     return next((dim for (kind, name), dim in _CHANNELS.items() if isinstance(module, kind) and name == parameter), 0)
+
+
+def propagates_features(conv: MessagePassing) -> bool:
+    """Say whether a convolution's messages are made of its source nodes' features under the name x."""
+    return "x_j" in conv.inspector.get_flat_param_names(["message"])
 
 
 def propagates_weights(conv: MessagePassing) -> tuple[str, ...]:

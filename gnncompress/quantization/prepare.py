@@ -29,6 +29,7 @@ from gnncompress.quantization.places import (
     channel_dim,
     only_read,
     plain_messages,
+    propagates_features,
     propagates_weights,
 )
 from gnncompress.quantization.quantizer import Quantizer
@@ -113,7 +114,12 @@ def points(model: nn.Module) -> list[Point]:
 
 
 def calibrate(model: nn.Module, run: Callable[[], Any]) -> None:
-    """Let the quantizers of a prepared model observe while ``run`` calls it; nothing is rounded meanwhile."""
+    """Let the quantizers of a prepared model observe while ``run`` calls it; nothing is rounded meanwhile.
+
+    Raises:
+        QuantizationError: naming those that were not reached, since their layers were called in ways that pass hooks by,
+            or not at all.
+    """
     found = [quantizer for _, quantizer in quantizers(model)]
     try:
         for quantizer in found:
@@ -123,6 +129,13 @@ def calibrate(model: nn.Module, run: Callable[[], Any]) -> None:
     finally:
         for quantizer in found:
             quantizer.calibrating = False
+    missed = [name for name, quantizer in quantizers(model) if not quantizer.seen]
+    if missed:
+        layers = list(dict.fromkeys(name.rpartition(".")[0] for name in missed))
+        raise QuantizationError(
+            f"no value passed {', '.join(missed[:5])}{' and others' if len(missed) > 5 else ''}: the layer is not called, or "
+            f"not as a module is; leave it in floats: {' '.join(f'--keep-float {layer}' for layer in layers[:5])}"
+        )
 
 
 class _Builder:
@@ -165,7 +178,9 @@ class _Builder:
             conv.register_forward_pre_hook(hooks.Inputs(inputs, self.context, True))
         if self.learned:
             by_row = isinstance(conv, GATConv)
-            features = self._rows(path, "features") if by_row else self._slices(path, "features", -1)
+            features = None
+            if propagates_features(conv):
+                features = self._rows(path, "features") if by_row else self._slices(path, "features", -1)
             self._own(conv, features=features)
             propagate = hooks.Propagate(self.context, "none", None, features, None)
             conv.register_propagate_forward_pre_hook(propagate)
@@ -236,8 +251,10 @@ class _Builder:
 
     def _rows(self, path: str, point: str = "inputs") -> LearnedQuantizer:
         if self.scheme.groups:
-            return LearnedQuantizer(_join(path, point), "group", groups=self.scheme.groups, feedback="global")
-        return LearnedQuantizer(_join(path, point), "row")
+            return LearnedQuantizer(
+                _join(path, point), "group", groups=self.scheme.groups, feedback="global", most=self.scheme.first_bits
+            )
+        return LearnedQuantizer(_join(path, point), "row", most=self.scheme.first_bits)
 
     def _slices(self, path: str, point: str, dim: int) -> LearnedQuantizer:
         return LearnedQuantizer(_join(path, point), "slice", dim)

@@ -157,6 +157,11 @@ class Quantizer(nn.Module):
         values = fake_quantize(values, self.grid(1), self.gradient, kept)
         return torch.sparse_csr_tensor(x.crow_indices(), x.col_indices(), values, x.shape, check_invariants=False)
 
+    @property
+    def seen(self) -> bool:
+        """Whether a batch was observed."""
+        return self.observer.seen
+
     def quantized(self, x: Tensor) -> Tensor:
         """Return ``x`` on the grid, unseen by the observer."""
         return x if self.calibrating else fake_quantize(x, self.grid(x.dim()), self.gradient)

@@ -26,8 +26,10 @@ class QuantizedWeight(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         """Return the weight that the layer is to use."""
-        lasting = self.frozen or (isinstance(weight, nn.Parameter) and not torch.is_grad_enabled())
-        if (self.training and not self.frozen) or not lasting or weight.is_inference():
+        settled = not self.training and not self.quantizer.calibrating and not torch.is_grad_enabled()
+        # What another parametrization returns is new in every call.
+        lasting = self.frozen or (settled and isinstance(weight, nn.Parameter))
+        if not lasting or weight.is_inference():
             return self._values(weight)
         state = self.quantizer.state()
         if not self._kept or self._kept[0][0] is not weight or self._kept[0][1:3] != (weight._version, state):
@@ -65,8 +67,11 @@ def _freeze(chain: parametrize.ParametrizationList) -> None:
     for step in list(chain)[:-1]:
         weight = step(weight)
     # A fresh model that is about to be given its tensors has seen nothing; then only the shape matters.
-    seen = not isinstance(last.quantizer, Quantizer) or last.quantizer.observer.seen
-    codes = last.quantizer.codes_of(weight) if seen else torch.zeros_like(weight, dtype=_dtype(last.quantizer))
+    codes = (
+        last.quantizer.codes_of(weight)
+        if last.quantizer.seen
+        else torch.zeros_like(weight, dtype=_dtype(last.quantizer))
+    )
     del chain.original
     chain.register_buffer("original", codes)
     chain._modules.clear()
