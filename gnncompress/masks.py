@@ -101,7 +101,7 @@ def held(model: nn.Module) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {}
     for path, module in model.named_modules():
         if parametrize.is_parametrized(module):
-            for name, chain in module.parametrizations.items():  # type: ignore[union-attr, operator]
+            for name, chain in module.parametrizations.items():
                 keeps = [step.keep for step in chain if isinstance(step, Mask)]
                 if keeps:
                     found[f"{path}.{name}" if path else name] = torch.stack(keeps).all(0)

@@ -22,6 +22,7 @@ _USUAL = {"ptq": "ste-per", "qat": "ste-mom", "dq": "gc-per"}
 _KINDS = {
     "config": ("ptq", "qat", "dq"),
     "weights": ("ptq", "qat", "dq"),
+    "head_bits": ("ptq", "qat", "dq"),
     "draw": ("dq",),
     "protect": ("dq",),
     "protect_more": ("dq",),
@@ -36,14 +37,17 @@ _KINDS = {
 class Scheme:
     """How a model is quantized.
 
-    kind: fp32 (not at all, the control), ptq (ranges from calibration only), qat, dq (with protected nodes), a2q (steps
-    and bits are learnt). ``observer`` abs, mom or per and ``gradient`` ste or gc are those of ``Quantizer``. ``weights``
-    have one grid a tensor or one a channel. ``protect`` is the probability with which the node of lowest degree is
-    protected, nearly, and ``protect_more`` how much more that of the highest; a mask is drawn for each ``draw``, a
-    forward pass or a layer. ``groups`` is how many steps and bits A2Q's rows share; 0: each row has its own, as the nodes
-    of one graph may.
+    kind: fp32 (not at all, the control), ptq (ranges from calibration only), qat, dq (with protected nodes), a2q
+    (steps and bits are learnt). ``observer`` abs, mom or per and ``gradient`` ste or gc are those of ``Quantizer``.
+    ``weights`` have one grid a tensor or one a channel. Linear layers outside the convolutions, such as those after
+    pooling, have at least ``head_bits``. ``protect`` is the probability with which the node of lowest
+    degree is protected, nearly, and ``protect_more`` how much more that of the highest; a mask is drawn for each
+    ``draw``, a forward pass or a layer. ``groups`` is how many steps and bits A2Q's rows share; 0: each row has its
+    own, as the nodes of one graph may. ``target_bits`` is A2Q's memory target for each value, sign included.
 
     Source: Tailor et al., Degree-Quant, ICLR 2021; Zhu et al., A2Q, ICLR 2023; configurations arXiv 2510.22058.
+    Deviation: Degree-Quant gives all layers the same bits, which is head_bits=2 here. What a sum over the nodes of
+    graphs of 4 to 620 nodes gives does not fit into 16 steps of one size.
     """
 
     name: str
@@ -52,11 +56,17 @@ class Scheme:
     observer: str = "abs"
     gradient: str = "ste"
     weights: str = "tensor"
+    head_bits: int = 8
     protect: float = 0.0
     protect_more: float = 0.1
     draw: str = "forward"
     groups: int = 0
     target_bits: float = 0.0
+
+    @property
+    def bits_outside(self) -> int:
+        """The bits of linear layers outside the convolutions."""
+        return max(self.bits, self.head_bits)
 
     @property
     def first_bits(self) -> int:
@@ -98,6 +108,8 @@ def scheme(name: str, config: str | None = None, **settings: Any) -> Scheme:
     for setting, known in (("weights", ("tensor", "channel")), ("draw", ("forward", "layer"))):
         if getattr(made, setting) not in known:
             raise UsageError(unknown(setting, getattr(made, setting), known))
+    if made.head_bits not in BITS:
+        raise UsageError(f"head_bits {made.head_bits}: use {BITS[0]} to {BITS[-1]}")
     if not 0 <= made.protect <= 1 or made.protect_more < 0 or made.groups < 0:
         raise UsageError("protect must be in [0, 1], protect_more and groups not below 0")
     return made

@@ -40,6 +40,10 @@ def quantize(
     weights: Annotated[
         str | None, typer.Option("--weights", help="One grid a tensor or a channel. Default: tensor.")
     ] = None,
+    head_bits: Annotated[
+        int | None,
+        typer.Option("--head-bits", help="Least bits of linear layers outside the convolutions. Default: 8."),
+    ] = None,
     protect: Annotated[
         float | None,
         typer.Option("--protect", help="dq: least probability of leaving a node in floats. Default: 0; 0.1 to 4 bits."),
@@ -54,7 +58,7 @@ def quantize(
         int | None,
         typer.Option(
             "--groups",
-            help="a2q: steps and bits that nodes share; 0: each node has its own. Default: 1000 for graph tasks, else 0.",
+            help="a2q: steps and bits that nodes share; 0: each has its own. Default: 1000 for graph tasks, else 0.",
         ),
     ] = None,
     target_bits: Annotated[
@@ -128,6 +132,7 @@ def quantize(
             observer=observer,
             gradient=gradient,
             weights=weights,
+            head_bits=head_bits,
             protect=protect,
             protect_more=protect_more,
             draw=draw,

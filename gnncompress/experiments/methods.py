@@ -93,7 +93,8 @@ class MethodEntry(Entry):
     one; the sparsity and settings of another run of the same method; another method's run; or None, a fresh model.
     ``reshapes``: it changes the shapes of a model's tensors. ``rebuilds``: it changes a model's modules, and its class
     has ``rebuilt`` to do so again. ``dense``: it compresses at sparsity 0, too. ``retrains``: it trains on as long as
-    training was, others half as long. ``analysis``: it only looks at the model. ``study``: a command of its own runs it.
+    training was, others half as long. ``analysis``: it only looks at the model. ``study``: a command of its own runs
+    it.
     """
 
     options: Mapping[str, Option] = field(default_factory=dict)
@@ -195,13 +196,14 @@ METHODS = Registry(
         ),
         MethodEntry(
             name=QUANTIZE,
-            summary="fewer bits: after training (ptq), in training (qat), Degree-Quant (dq), A2Q; 'gnncompress quantize'",
+            summary="fewer bits: after training, in training, Degree-Quant, A2Q; 'gnncompress quantize' runs it",
             target="gnncompress.quantization.method:Quantization",
-            citation="arXiv 2510.22058, section 2.5; Tailor et al., Degree-Quant, ICLR 2021; Zhu et al., A2Q, ICLR 2023",
+            citation="Tailor et al., Degree-Quant, ICLR 2021; Zhu et al., A2Q, ICLR 2023; arXiv 2510.22058",
             options={
                 "scheme": Option(None, SCHEMES),
                 "config": Option("usual", ("usual", *CONFIGS)),
                 "weights": Option("tensor", ("tensor", "channel")),
+                "head_bits": Option(8, kind=int, least=2, below=9),
                 "protocol": Option("validated", ("validated", "official-protocol")),
                 "draw": Option("forward", ("forward", "layer")),
                 "protect": Option(-1.0, kind=float, least=-1.0, below=1.0),

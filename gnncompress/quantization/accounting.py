@@ -11,7 +11,9 @@ from torch.nn.utils import parametrize
 
 from gnncompress.masks import prunable_parameters
 from gnncompress.measurements import Measurement
+from gnncompress.quantization.learned import whole_bits
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
+from gnncompress.quantization.memory import published_bits
 from gnncompress.quantization.prepare import AnyQuantizer, quantizers
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.quantization.weights import QuantizedWeight
@@ -32,9 +34,9 @@ class _Count:
         self.values += x.numel()
         if isinstance(quantizer, LearnedQuantizer) and quantizer.step.numel():
             bits = quantizer.row_bits(x)
-            self.bits += float(bits.sum()) * x.numel() / max(len(bits), 1)
+            self.bits += float(whole_bits(bits).sum()) * x.numel() / max(len(bits), 1)
             if quantizer.learns_bits:
-                self.published[quantizer.name] = float((bits - 1).mean())
+                self.published[quantizer.name] = published_bits(bits)
         else:
             self.bits += x.numel() * (quantizer.codes.bits if isinstance(quantizer, Quantizer) else FLOAT)
 
@@ -43,9 +45,9 @@ class _Count:
 def bit_measurements(model: nn.Module, run: Callable[[], object]) -> list[Measurement]:
     """Return the mean number of bits of a prepared model's weights and of the activations of ``run``.
 
-    bits_average_weights: over all prunable weights, 32 for one in floats. bits_average_activations: over all values that
-    pass a quantizer while ``run`` calls the model, 32 for raw input that A2Q leaves alone. Both count the sign bit and, at
-    32 bits each, the parameters of the quantizers: two a range, one a step, one a learnt number of bits.
+    bits_average_weights: over all prunable weights, 32 for one in floats. bits_average_activations: over all values
+    that pass a quantizer while ``run`` calls the model, 32 for raw input that A2Q leaves alone. Both count the sign bit
+    and, at 32 bits each, the parameters of the quantizers: two a range, one a step, one a learnt number of bits.
     bits_average_published, for A2Q: the mean over feature quantizers of mean(bits - 1), without sign, weights and
     parameters, which is how its authors count.
     """
@@ -94,7 +96,7 @@ def _chains(model: nn.Module) -> list[Any]:
     chains = []
     for module in model.modules():
         if parametrize.is_parametrized(module):
-            found = module.parametrizations.values()  # type: ignore[union-attr, operator]
+            found = module.parametrizations.values()  # type: ignore[operator]
             chains += [chain for chain in found if isinstance(chain[-1], QuantizedWeight)]
     return chains
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch_geometric.utils import is_torch_sparse_tensor, to_edge_index
 
 from gnncompress.errors import QuantizationError
+from gnncompress.quantization.learned_quantizer import LearnedQuantizer
 from gnncompress.quantization.protection import protection_probability
 from gnncompress.quantization.quantizer import Rows
 from gnncompress.schemes import Scheme
@@ -64,7 +65,7 @@ class Call:
         kept = None
         if self.protected is not None:
             counts[self.protected] = 0
-            kept = self._nodes and self._nodes.kept
+            kept = None if self._nodes is None else self._nodes.kept
         seen = _where(counts > 0)
         return Rows(kept, seen, counts[seen])
 
@@ -108,7 +109,7 @@ class Context:
         """Let the first quantizer that is met know that it stands at the model's raw input."""
         if self.raw_inputs_pending:
             self.raw_inputs_pending = False
-            if hasattr(quantizer, "raw"):
+            if isinstance(quantizer, LearnedQuantizer):
                 quantizer.raw = True
 
     def _protects(self, module: nn.Module) -> bool:

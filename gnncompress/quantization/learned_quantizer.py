@@ -41,12 +41,9 @@ class LearnedQuantizer(nn.Module):
     loaded. Their first values come from that tensor, too: steps 2 mean|x| / sqrt(qmax), groups at the quantiles of the
     rows' largest values, 4 bits, 5 where nothing is negative.
 
-    Source: Zhu et al., A2Q, ICLR 2023, sections 3.1 to 3.3, and official code. Deviation: the first steps are drawn there
-    at random; these are Learned Step Size Quantization's (Esser et al., ICLR 2020, section 2.1).
+    Source: Zhu et al., A2Q, ICLR 2023, sections 3.1 to 3.3, and official code. Deviation: the first steps are drawn
+    there at random; these are Learned Step Size Quantization's (Esser et al., ICLR 2020, section 2.1).
     """
-
-    step: nn.Parameter
-    bits: nn.Parameter
 
     def __init__(
         self, name: str, by: By, dim: int = 0, groups: int = 0, feedback: Feedback = "local", most: int = 8
@@ -54,10 +51,10 @@ class LearnedQuantizer(nn.Module):
         super().__init__()
         self.name, self.by, self.dim, self.groups, self.feedback = name, by, dim, groups, feedback
         self.most_at_first = most
-        self.step = UninitializedParameter()
+        self.step: nn.Parameter = UninitializedParameter()  # type: ignore[assignment]
         self.learns_bits = by != "slice"
         if self.learns_bits:
-            self.bits = UninitializedParameter()
+            self.bits: nn.Parameter = UninitializedParameter()  # type: ignore[assignment]
         self.calibrating = False
         self.raw = False
         self._spent: list[tuple[Tensor, int]] = []
@@ -70,7 +67,7 @@ class LearnedQuantizer(nn.Module):
             QuantizationError: naming the place: nothing was seen before evaluation, a value is NaN or infinite, there
                 are steps for another number of rows, or a sparse matrix.
         """
-        if is_lazy(self.step):
+        if not self.seen:
             if not self.training and not self.calibrating:
                 raise QuantizationError(f"{self.name}: its quantizer has seen nothing; calibrate the model first")
             self.start(x)
@@ -149,9 +146,8 @@ class LearnedQuantizer(nn.Module):
                 parameter.copy_(value)
 
     def row_bits(self, x: Tensor) -> Tensor:
-        """Return the whole bits of each row, or slice, of ``x``."""
-        flat = self._flat(x)
-        return self._pairs(flat, self._by_column(x))[1].detach().abs().round().clamp(min=1).flatten()
+        """Return the bits of each row, or slice, of ``x``, as they were learnt."""
+        return self._pairs(self._flat(x), self._by_column(x))[1].detach().flatten()
 
     def codes_of(self, x: Tensor) -> Tensor:
         """Return the codes of ``x``, whole numbers of at most 8 bits, sign and magnitude."""
@@ -199,6 +195,11 @@ class LearnedQuantizer(nn.Module):
         if self._by_column(like):
             return flat.view(like.shape)
         return flat.reshape(like.movedim(self.dim, 0).shape).movedim(0, self.dim).contiguous()
+
+    def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
+        for name, parameter in self._parameters.items():
+            if parameter is not None:  # one without a shape has nothing to detach; whoever saves it is to say so
+                destination[prefix + name] = parameter if keep_vars or is_lazy(parameter) else parameter.detach()
 
     def _load_from_state_dict(self, state: Mapping[str, Any], prefix: str, *rest: Any) -> None:
         for name in ("step", "bits"):

@@ -24,6 +24,11 @@ def kilobytes(bits: Sequence[Tensor], widths: Sequence[int]) -> Tensor:
     return torch.stack([width * b.abs().sum() for b, width in zip(bits, widths, strict=True)]).sum() / _PER_KILOBYTE
 
 
+def published_bits(bits: Tensor) -> float:
+    """Return mean(round(|b|) - 1), how A2Q's authors count: without sign, and -1 for what is less than half a bit."""
+    return float((bits.abs().round() - 1).mean())
+
+
 def memory_penalty(size: Tensor, target: float, weight: float) -> Tensor:
     """Return weight * relu(size - target)^2.
 
@@ -35,9 +40,9 @@ def memory_penalty(size: Tensor, target: float, weight: float) -> Tensor:
 class MemoryPenalty(nn.Module):
     """Adds the penalty of the last training call to the loss of the model whose part it is.
 
-    The target is ``target_bits`` for each value, the weight ``PENALTY`` for each squared bit above it, whatever the size
-    of the graph. Deviation for groups: the official code counts every group that a batch uses once; here a group counts
-    as often as rows take it, since so many rows have to be stored.
+    The target is ``target_bits`` for each value, the weight ``PENALTY`` for each squared bit above it, whatever the
+    size of the graph. Deviation for groups: the official code counts every group that a batch uses once; here a group
+    counts as often as rows take it, since so many rows have to be stored.
     """
 
     def __init__(self, quantizers: Iterable[LearnedQuantizer], target_bits: float) -> None:

@@ -28,14 +28,14 @@ _GROUPED = {"bits": 0.8, "step": 2.0, "weights": 2.0, "slices": 1.0}
 
 @dataclass(frozen=True)
 class Quantization:
-    """Quantize a trained model: calibrate it, train it on with its quantizers where the scheme does, freeze its weights.
+    """Quantize a trained model: calibrate it, train it on with its quantizers if the scheme does, freeze its weights.
 
     ``scheme`` and the settings that ``schemes.scheme`` knows say how. fp32 is the control: the same training, nothing
     quantized. With a ``sparsity`` the model given is a pruned one, whose zeros stay zeros. Calibration is one pass over
     the training batches; quantization-aware training then starts from the calibrated model, which takes part in the
     choice of the best epoch, by the same rule as everywhere. ``protocol`` official-protocol chooses the epoch as the
-    published scripts do: by validation loss, A2Q's by the accuracy on the test set, so that figures can be compared with
-    theirs; such a figure is an optimistic one.
+    published scripts do: by validation loss, A2Q's by the accuracy on the test set, so that figures can be compared
+    with theirs; such a figure is an optimistic one.
 
     ``target_bits`` is A2Q's memory target for each value of the features, sign included; ``keep_float`` names layers to
     leave alone, separated by commas; ``protect`` below 0 is the scheme's own.
@@ -45,6 +45,7 @@ class Quantization:
     scheme: str
     config: str = "usual"
     weights: str = "tensor"
+    head_bits: int = 8
     protocol: str = "validated"
     draw: str = "forward"
     protect: float = -1.0
@@ -71,7 +72,8 @@ class Quantization:
             model.memory_penalty = MemoryPenalty(learned, chosen.target_bits)
         rows = [Measurement("compress", "duration", time.perf_counter() - started, "s")]
         if chosen.trains or chosen.kind == "fp32":
-            rows += self._trainer(trainer).finetune(model, groups=parameter_groups if chosen.kind == "a2q" else None)
+            groups = parameter_groups if chosen.kind == "a2q" else None
+            rows += self._trainer(trainer).finetune(model, groups=groups)
         if chosen.kind == "a2q":
             del model.memory_penalty
         model.eval()
@@ -79,13 +81,14 @@ class Quantization:
         return Compressed(freeze(model), rows)
 
     def rebuilt(self, model: nn.Module) -> nn.Module:
-        """Give a fresh model the quantizers and the frozen weights that it had after ``apply``, still without values."""
+        """Give a fresh model the quantizers and frozen weights that it had after ``apply``, still without values."""
         return freeze(self._prepare(model))
 
     @property
     def chosen(self) -> Scheme:
         """The scheme with its settings."""
         settings: dict[str, Any] = {"weights": self.weights, "draw": self.draw, "protect_more": self.protect_more}
+        settings["head_bits"] = self.head_bits
         settings.update(groups=self.groups, target_bits=self.target_bits or (8.0 if self.groups else 1.0))
         if self.protect >= 0:
             settings["protect"] = self.protect

@@ -53,8 +53,8 @@ class Observer(nn.Module):
 
     @property
     def seen(self) -> bool:
-        """Whether a batch was observed."""
-        return not math.isnan(self.range.view(-1)[0])
+        """Whether a batch was observed; on the meta device, where models are only sized, none ever is."""
+        return not self.range.is_meta and not math.isnan(self.range.view(-1)[0])
 
     def bounds(self) -> tuple[float, float]:
         """Return the range of a tensor as numbers, NaN as long as nothing was seen."""
@@ -184,13 +184,15 @@ def _percentiles(
 
 def _outside(values: Tensor, bound: float, sign: int, counts: Tensor | None, width: int) -> int:
     """Return how many values are below a bound (sign -1) or above it (1), each as often as its row counts."""
-    on_cpu = values.device.type == "cpu"
-    plain = values.numpy() if on_cpu else values  # on a CPU numpy compares several times faster
-    chosen = plain < bound if sign < 0 else plain > bound
-    if counts is None:
-        return int(np.count_nonzero(chosen) if on_cpu else chosen.count_nonzero())
-    where = torch.from_numpy(np.flatnonzero(chosen)) if on_cpu else chosen.nonzero().squeeze(1)
-    return int(counts[where // width].sum())
+    if values.device.type == "cpu":  # where numpy compares several times faster
+        plain = values.numpy()
+        found = plain < bound if sign < 0 else plain > bound
+        if counts is None:
+            return int(np.count_nonzero(found))
+        where = torch.from_numpy(np.flatnonzero(found))
+    else:
+        where = (values < bound if sign < 0 else values > bound).nonzero().squeeze(1)
+    return len(where) if counts is None else int(counts[where // width].sum())
 
 
 def _ranked(values: Tensor, counts: Tensor | None, width: int, number: int, largest: bool) -> float:

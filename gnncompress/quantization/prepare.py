@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -82,8 +82,8 @@ def prepare(
     hold(model, masks)
     context = Context(chosen)
     model.register_forward_pre_hook(context.begin, with_kwargs=True)
-    builder = _Builder(chosen, context)
     parents = dict(model.named_modules())
+    builder = _Builder(chosen, context, [path for path, module in parents.items() if _has_weights_to_propagate(module)])
     for path, module in list(_convertible(model, floats)):
         builder.attach(path, module, parents.get(path.rpartition(".")[0]) if path else None)
     if not list(quantizers(model)):
@@ -117,8 +117,8 @@ def calibrate(model: nn.Module, run: Callable[[], Any]) -> None:
     """Let the quantizers of a prepared model observe while ``run`` calls it; nothing is rounded meanwhile.
 
     Raises:
-        QuantizationError: naming those that were not reached, since their layers were called in ways that pass hooks by,
-            or not at all.
+        QuantizationError: naming those that were not reached: their layers were called in ways that pass hooks by, or
+            not at all.
     """
     found = [quantizer for _, quantizer in quantizers(model)]
     try:
@@ -132,17 +132,19 @@ def calibrate(model: nn.Module, run: Callable[[], Any]) -> None:
     missed = [name for name, quantizer in quantizers(model) if not quantizer.seen]
     if missed:
         layers = list(dict.fromkeys(name.rpartition(".")[0] for name in missed))
+        options = " ".join(f"--keep-float {layer}" for layer in layers[:5])
         raise QuantizationError(
-            f"no value passed {', '.join(missed[:5])}{' and others' if len(missed) > 5 else ''}: the layer is not called, or "
-            f"not as a module is; leave it in floats: {' '.join(f'--keep-float {layer}' for layer in layers[:5])}"
+            f"no value passed {', '.join(missed[:5])}{' and others' if len(missed) > 5 else ''}: the layer is not "
+            f"called, or not as a module is; leave it in floats: {options}"
         )
 
 
 class _Builder:
     """Makes quantizers and hooks them into one module after the other."""
 
-    def __init__(self, scheme: Scheme, context: Context) -> None:
+    def __init__(self, scheme: Scheme, context: Context, convolutions: Collection[str]) -> None:
         self.scheme = scheme
+        self.convolutions = convolutions
         self.context = context
         self.learned = scheme.kind == "a2q"
 
@@ -178,13 +180,13 @@ class _Builder:
             conv.register_forward_pre_hook(hooks.Inputs(inputs, self.context, True))
         if self.learned:
             by_row = isinstance(conv, GATConv)
-            features = None
+            features: AnyQuantizer | None = None
             if propagates_features(conv):
                 features = self._rows(path, "features") if by_row else self._slices(path, "features", -1)
             self._own(conv, features=features)
             propagate = hooks.Propagate(self.context, "none", None, features, None)
             conv.register_propagate_forward_pre_hook(propagate)
-            update = None
+            update: Quantizer | None = None
         else:
             names = propagates_weights(conv)
             norm = self._affine(path, "norm") if names else None
@@ -226,9 +228,10 @@ class _Builder:
                 continue
             dim = channel_dim(module, name)
             point = name if name != "weight" else "weights"
+            quantizer: AnyQuantizer
             if self.learned:
-                quantizer: AnyQuantizer = LearnedQuantizer(_join(path, point), "slice", dim, feedback="global")
-                quantizer.start(parameter)
+                quantizer = learned = LearnedQuantizer(_join(path, point), "slice", dim, feedback="global")
+                learned.start(parameter)
             elif self.scheme.weights == "channel":
                 quantizer = self._affine(path, point, channel=dim, channels=parameter.size(dim))
             else:
@@ -239,9 +242,10 @@ class _Builder:
         self, path: str, point: str, signed: bool = True, channel: int | None = None, channels: int = 1
     ) -> Quantizer:
         chosen = self.scheme
+        inside = any(path == conv or path.startswith(f"{conv}.") or not conv for conv in self.convolutions)
         return Quantizer(
             _join(path, point),
-            chosen.bits,
+            chosen.bits if inside or not self.convolutions else chosen.bits_outside,
             signed,
             observer=chosen.observer,  # type: ignore[arg-type]
             gradient=chosen.gradient,  # type: ignore[arg-type]
@@ -270,6 +274,10 @@ class _Builder:
 
 def _join(path: str, point: str) -> str:
     return f"{path}.{point}" if path else point
+
+
+def _has_weights_to_propagate(module: nn.Module) -> bool:
+    return isinstance(module, (MessagePassing, *PROPAGATING)) and any(True for _ in module.parameters())
 
 
 def _after_relu(parent: nn.Module | None, child: str) -> bool:
@@ -328,7 +336,8 @@ def _use_torch_linears(model: nn.Module) -> None:
     for module in list(model.modules()):
         for name, child in list(module.named_children()):
             if type(child) is Linear:
-                new = nn.Linear(child.in_channels, child.out_channels, child.bias is not None, device="meta")
-                new.weight, new.bias = child.weight, child.bias
+                wide: Any = child
+                new = nn.Linear(wide.in_channels, wide.out_channels, wide.bias is not None, device="meta")
+                new.weight, new.bias = wide.weight, wide.bias
                 new.train(child.training)
                 setattr(module, name, new)

@@ -54,7 +54,7 @@ def freeze(model: nn.Module) -> nn.Module:
     model.eval()
     for module in model.modules():
         if parametrize.is_parametrized(module):
-            for chain in module.parametrizations.values():  # type: ignore[union-attr, operator]
+            for chain in module.parametrizations.values():  # type: ignore[operator]
                 if isinstance(chain[-1], QuantizedWeight) and not chain[-1].frozen:
                     _freeze(chain)
     return model
@@ -63,21 +63,14 @@ def freeze(model: nn.Module) -> nn.Module:
 @torch.no_grad()
 def _freeze(chain: parametrize.ParametrizationList) -> None:
     last = chain[-1]
+    assert isinstance(last, QuantizedWeight)
     weight = chain.original
     for step in list(chain)[:-1]:
         weight = step(weight)
     # A fresh model that is about to be given its tensors has seen nothing; then only the shape matters.
-    codes = (
-        last.quantizer.codes_of(weight)
-        if last.quantizer.seen
-        else torch.zeros_like(weight, dtype=_dtype(last.quantizer))
-    )
+    codes = last.quantizer.codes_of(weight) if last.quantizer.seen else torch.zeros_like(weight, dtype=torch.int8)
     del chain.original
     chain.register_buffer("original", codes)
     chain._modules.clear()
     chain.append(last)
     last.frozen = True
-
-
-def _dtype(quantizer: Quantizer) -> torch.dtype:
-    return torch.int8 if quantizer.codes.signed else torch.uint8

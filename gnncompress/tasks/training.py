@@ -65,7 +65,8 @@ def train(
     as epoch 0, so fine-tuning never chooses a model that validates worse than the one it was given. The same rule
     chooses base and compressed models.
 
-    ``groups`` makes the optimizer's groups of parameters; without, all are one. ``start`` epochs count as done: the learning rate is where they left it, and so many fewer are run.
+    ``groups`` makes the optimizer's groups of parameters; without, all are one. ``start`` epochs count as done: the
+    learning rate is where they left it, and so many fewer are run.
 
     Returns duration (seconds), epochs run, the epoch chosen and CPU seconds an epoch of training steps, as
     measurements of ``phase``. With ``may_diverge`` a loss that is not finite ends the training instead of raising, and

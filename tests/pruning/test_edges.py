@@ -8,10 +8,10 @@ from torch_geometric.nn import GCNConv
 from torch_geometric.utils import to_dense_adj
 
 from gnncompress.errors import PruningError
+from gnncompress.masks import parametrize_weights
 from gnncompress.models.convnet import GCN
 from gnncompress.pruning.edges import drop_edges, kept_edges, random_like
 from gnncompress.pruning.graph_lottery import SoftMask, _mask_messages
-from gnncompress.masks import parametrize_weights
 
 EDGES = torch.tensor([[0, 1, 2, 3, 1, 2], [1, 0, 1, 2, 2, 2]])
 X = torch.rand(4, 3, generator=torch.Generator().manual_seed(0))

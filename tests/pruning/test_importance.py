@@ -8,8 +8,8 @@ from torch.nn import functional as F
 
 import gnncompress
 from gnncompress.errors import PruningError, UsageError
-from gnncompress.pruning.importance import weight_scores
 from gnncompress.masks import hold
+from gnncompress.pruning.importance import weight_scores
 
 X = torch.tensor([[1.0, 2.0], [3.0, -1.0], [0.5, 0.0]])
 Y = torch.tensor([[1.0], [0.0], [-2.0]])

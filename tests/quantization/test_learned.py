@@ -9,7 +9,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gnncompress.errors import QuantizationError
 from gnncompress.quantization.learned import nearest_group, quantize_steps, rank_groups
+from gnncompress.quantization.learned_quantizer import LearnedQuantizer
+from gnncompress.quantization.memory import PENALTY, MemoryPenalty, kilobytes, memory_penalty, published_bits
 from tests.quantization.helpers import arrays, needs_golden
 
 FEEDBACK = {
@@ -84,3 +87,96 @@ def test_a_negative_step_learns_like_its_absolute_value() -> None:
         quantize_steps(torch.tensor([[0.4, 1.7, -8.0]]), step, torch.tensor([[3.0]])).sum().backward()
         gradients.append(step.grad.item())
     assert gradients[0] == -gradients[1]
+
+
+@needs_golden
+def test_official_memory_of_nodes() -> None:
+    found = arrays("a2q_node_memory_penalty.npz")
+    bits = [found[f"bit{layer}"].clone().requires_grad_() for layer in (1, 2)]
+    size = kilobytes(bits, [16, 16])
+    penalty = memory_penalty(size, 0.2, 2.5)
+    penalty.backward()
+    torch.testing.assert_close(size.detach(), found["aByte"])
+    torch.testing.assert_close(penalty.detach(), found["loss"])
+    for layer in (1, 2):
+        torch.testing.assert_close(bits[layer - 1].grad, found[f"dbit{layer}"])
+    published = [published_bits(b.detach()) for b in bits]
+    assert published == pytest.approx(found["avg_bits_layers"].tolist())
+    assert sum(published) / 2 == pytest.approx(float(found["avg_bits"]))
+
+
+@needs_golden
+def test_official_memory_of_groups() -> None:
+    found = arrays("a2q_graph_nns_m16.npz")
+    bits = found["bit"].clone().requires_grad_()
+    size = kilobytes([bits[found["unique_index"]]], [8])
+    penalty = memory_penalty(size, 0.01, 1e-3)
+    penalty.backward()
+    torch.testing.assert_close(size.detach(), found["bit_sum"])
+    torch.testing.assert_close(penalty.detach(), found["mem_loss"])
+    torch.testing.assert_close(bits.grad, found["dbit_mem"])
+
+
+def test_a_penalty_of_bits_a_value_whatever_the_sizes() -> None:
+    first, second = LearnedQuantizer("a", "row"), LearnedQuantizer("b", "row")
+    penalty = MemoryPenalty([first, second], 2.0)
+    assert penalty.auxiliary_loss() == 0.0
+    for quantizer, shape in ((first, (5, 4)), (second, (5, 20))):
+        quantizer(torch.randn(shape))
+        with torch.no_grad():
+            quantizer.bits.fill_(3.0 if quantizer is first else 5.0)
+        quantizer(torch.randn(shape))
+    mean = (4 * 3 + 20 * 5) / 24
+    loss = penalty.auxiliary_loss()
+    assert float(loss) == pytest.approx(PENALTY * (mean - 2) ** 2)
+    loss.backward()  # type: ignore[union-attr]
+    torch.testing.assert_close(first.bits.grad, torch.full((5,), PENALTY * 2 * (mean - 2) * 4 / 24 / 5))
+    assert penalty.auxiliary_loss() == 0.0, "a call counts once"
+
+
+@given(seed=st.integers(0, 10**6), by_row=st.booleans(), local=st.booleans())
+def test_one_pass_gives_what_many_do(seed: int, by_row: bool, local: bool) -> None:
+    """The compiled kernels against the torch expressions that they stand for, in float64, which they do not take."""
+    torch.manual_seed(seed)
+    x, gradient = torch.randn(7, 5) * 3, torch.randn(7, 5)
+    shape = (7, 1) if by_row else (1, 5)
+    step, bits = torch.rand(shape) + 0.1, torch.randint(1, 6, shape).float()
+    found = []
+    for dtype in (torch.float32, torch.float64):
+        leaves = [tensor.detach().to(dtype, copy=True).requires_grad_() for tensor in (x, step, bits)]
+        feedback = "local" if local else "global"
+        y = quantize_steps(*leaves, feedback, feedback)
+        y.backward(gradient.to(dtype))
+        found.append([y.detach().float(), *(leaf.grad.float() for leaf in leaves)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_first_values_come_from_the_first_tensor() -> None:
+    quantizer = LearnedQuantizer("a", "row", most=4)
+    x = torch.tensor([[1.0, -3.0], [0.0, 0.0]])
+    quantizer(x)
+    assert quantizer.bits.tolist() == [4, 4]
+    assert quantizer.step.tolist() == pytest.approx([4 / 7**0.5] * 2), "a row of zeros takes the usual step"
+    positive = LearnedQuantizer("b", "row")
+    positive(x.abs())
+    assert positive.bits.tolist() == [5, 5]
+    groups = LearnedQuantizer("c", "group", groups=3)
+    groups(torch.tensor([[1.0], [2.0], [30.0]]))
+    assert groups.step.numel() == 3
+    assert float(groups.step.max() * 2 ** (5 - 1)) > 10
+    sparse = LearnedQuantizer("d", "slice", 0)
+    sparse.start(torch.eye(3))
+    with pytest.raises(QuantizationError, match=r"d: A2Q takes no sparse features"):
+        sparse(torch.eye(3).to_sparse_csr())
+
+
+def test_steps_take_their_shape_from_what_is_loaded() -> None:
+    quantizer = LearnedQuantizer("a", "row")
+    x = torch.randn(6, 3)
+    quantizer(x)
+    again = LearnedQuantizer("a", "row")
+    again.load_state_dict(quantizer.state_dict())
+    with torch.no_grad():
+        assert torch.equal(again.eval()(x), quantizer.eval()(x))
+        assert torch.equal(quantizer.values(quantizer.codes_of(x)), quantizer(x))

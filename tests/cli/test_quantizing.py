@@ -1,0 +1,175 @@
+"""Quantization by the command line, on embedded and on real data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import gnncompress
+from gnncompress.checkpoints import load_checkpoint
+from tests.conftest import Result, one_line
+
+Cli = Callable[..., Result]
+QUICK = ["--epochs", 30, "--finetune-epochs", 5, "--json"]
+
+
+def found(result: Result) -> dict[str, dict[str, Any]]:
+    assert result.code == 0, result.err
+    return {run["spec"]["settings"]["scheme"]: run for run in result.json["runs"]}
+
+
+def test_every_scheme_on_digits(cli: Cli, runs: Path) -> None:
+    schemes = "fp32,ptq-int8,ptq-int4,qat-int8,qat-int3,dq-int8,dq-int4,a2q"
+    metrics = {
+        name: run["metrics"] for name, run in found(cli("quantize", "--scheme", schemes, *QUICK, "-o", runs)).items()
+    }
+    assert list(metrics) == schemes.split(",")
+    for name, values in metrics.items():
+        assert values["evaluate.accuracy"] > values["evaluate.majority_accuracy"] + 0.5, name
+    bits = {"ptq-int8": 8, "ptq-int4": 4, "qat-int8": 8, "qat-int3": 3, "dq-int8": 8, "dq-int4": 4}
+    for name, wanted in bits.items():
+        # two numbers of 32 bits for the range of each tensor of weights
+        assert metrics[name]["compress.bits_average_weights"] == pytest.approx(wanted + 2 * 64 / 4736)
+        assert wanted < metrics[name]["compress.bits_average_activations"] < wanted + 0.01
+        assert metrics[name]["checkpoint.checkpoint_size"] < 4 * 4810 * wanted / 32 + 900
+    assert "compress.bits_average_weights" not in metrics["fp32"]
+    assert metrics["a2q"]["compress.bits_average_weights"] == pytest.approx(4 + 32 * (64 + 10) / 4736)
+    assert metrics["a2q"]["compress.bits_average_published"] < 2.5
+    assert "finetune.epochs" not in metrics["ptq-int8"]
+    assert metrics["fp32"]["finetune.epochs"] <= 5
+
+
+def test_a_run_is_found_again_however_it_is_asked_for(cli: Cli, runs: Path) -> None:
+    first = found(cli("quantize", "--scheme", "dq-int8", *QUICK, "-o", runs))["dq-int8"]
+    for options in (["--config", "gc-per"], ["--observer", "per", "--gradient", "gc"], ["--weights", "tensor"]):
+        again = found(cli("quantize", "--scheme", "dq-int8", *options, *QUICK, "-o", runs))["dq-int8"]
+        assert again["run_id"] == first["run_id"]
+    other = found(cli("quantize", "--scheme", "dq-int8", "--observer", "mom", *QUICK, "-o", runs))["dq-int8"]
+    assert (other["spec"]["scheme"], first["spec"]["scheme"]) == ("dq-int8 gc-mom", "dq-int8")
+
+
+@pytest.mark.parametrize("scheme", ["dq-int4", "a2q"])
+def test_a_quantized_checkpoint_is_a_model_again(cli: Cli, runs: Path, scheme: str) -> None:
+    run = found(cli("quantize", "--scheme", scheme, *QUICK, "-o", runs))[scheme]
+    path = runs / run["run_id"] / "model.safetensors"
+    state = load_checkpoint(path)
+    codes = state["convs.0.lin.parametrizations.weight.original"]
+    assert codes.dtype == torch.int8
+    assert codes.unique().numel() <= 16
+    model = gnncompress.load_model(path)
+    from gnncompress.experiments.building import load_task
+    from gnncompress.experiments.spec import RunSpec
+
+    task = load_task(RunSpec.model_validate(run["spec"]), None)
+    rows = {row.metric: row.value for row in task.evaluate(model)}
+    assert rows["accuracy"] == run["metrics"]["evaluate.accuracy"]
+    assert rows["loss"] == run["metrics"]["evaluate.loss"]
+
+
+def test_pruned_then_quantized(cli: Cli, runs: Path) -> None:
+    run = found(cli("quantize", "--scheme", "qat-int4", "--prune-sparsity", 0.5, *QUICK, "-o", runs))["qat-int4"]
+    assert run["spec"]["sparsity"] == 0.5
+    assert run["metrics"]["compress.sparsity"] >= 0.5
+    pruned = cli("prune", "-s", 0.5, "--epochs", 30, "--json", "-o", runs).json["runs"][0]
+    before = load_checkpoint(runs / pruned["run_id"] / "model.safetensors")
+    after = gnncompress.load_model(runs / run["run_id"] / "model.safetensors")
+    for number in (0, 1):
+        zeros = before[f"convs.{number}.lin.weight"] == 0
+        assert bool((after.convs[number].lin.weight[zeros] == 0).all()), "what was pruned stays zero"
+
+
+@pytest.mark.parametrize(
+    ("workload", "scheme"),
+    [
+        ("cora-node", "dq-int8"),
+        ("cora-node", "a2q"),
+        ("cora-link", "dq-int4"),
+        ("proteins", "qat-int8"),
+        ("bbbp", "dq-int8"),
+        ("gin-proteins", "a2q"),
+        ("gin-bbbp", "ptq-int4"),
+    ],
+)
+def test_real_data(cli: Cli, workload: str, scheme: str, data_root: Path, tmp_path: Path) -> None:
+    options = ["--epochs", 2, "--finetune-epochs", 1, "-o", tmp_path, "--data-root", data_root, "--json"]
+    run = found(cli("quantize", "-w", workload, "--scheme", scheme, *options))[scheme]
+    assert run["metrics"]["compress.bits_average_weights"] < 8.5
+    assert run["metrics"]["checkpoint.size_ratio"] > 2.5 or scheme == "a2q"
+
+
+def test_a_users_own_model(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "from torch_geometric.nn import GraphSAGE\n"
+        "def build(features, classes):\n"
+        "    return GraphSAGE(features, 32, 3, classes, norm='batch_norm', jk='cat')\n"
+    )
+    run = found(cli("quantize", "-m", "mine.py:build", "--scheme", "dq-int8", *QUICK))["dq-int8"]
+    assert run["metrics"]["evaluate.accuracy"] > 0.8
+    listed = cli("quantize", "-m", "mine.py:build", "--scheme", "dq-int8", "--keep-float", "lin", "--dry-run")
+    assert listed.code == 0, listed.err
+    assert "convs.0.lin_l" in listed.out
+    assert "in floats: norms.0.module" in listed.out
+    Path("bad.py").write_text(
+        "import torch\n"
+        "from torch import nn\n"
+        "from torch_geometric.nn import GCNConv\n"
+        "class Bad(nn.Module):\n"
+        "    def __init__(self, features, classes):\n"
+        "        super().__init__()\n"
+        "        self.conv = GCNConv(features, 8)\n"
+        "        self.memory = nn.GRU(8, classes)\n"
+        "    def forward(self, x, edge_index):\n"
+        "        return self.memory(self.conv(x, edge_index))[0]\n"
+    )
+    refused = cli("quantize", "-m", "bad.py:Bad", "--scheme", "qat-int8", *QUICK)
+    assert refused.code == 1
+    assert "cannot quantize memory (GRU)" in refused.err
+    assert cli("quantize", "-m", "bad.py:Bad", "--scheme", "qat-int8", "--keep-float", "memory", *QUICK).code == 0
+
+
+def test_the_official_protocol_chooses_by_the_test_set(cli: Cli, runs: Path) -> None:
+    options = ["--scheme", "a2q", "--official-protocol", *QUICK, "-o", runs]
+    run = found(cli("quantize", *options))["a2q"]
+    assert run["spec"]["scheme"] == "a2q official-protocol"
+    honest = found(cli("quantize", "--scheme", "a2q", *QUICK, "-o", runs))["a2q"]
+    assert run["metrics"]["evaluate.accuracy"] >= honest["metrics"]["evaluate.accuracy"]
+
+
+def test_dry_run_lists_every_quantizer(cli: Cli) -> None:
+    result = cli("quantize", "--scheme", "dq-int8", "--dry-run")
+    assert result.code == 0, result.err
+    for place in ("inputs", "features", "weights", "norm", "message", "aggregate", "update"):
+        assert result.out.count(place) == 2
+    assert "14 quantizers" in result.out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scheme", "dq-int9"], "unknown scheme 'dq-int9'"),
+        (["--scheme", "qat-int1"], "unknown scheme 'qat-int1'"),
+        (["--scheme", "dq-int8", "--config", "gc-max"], "gc-max"),
+        (["--scheme", "dq-int8", "--observer", "max"], "--observer: unknown observer 'max'"),
+        (["--scheme", "dq-int8", "--config", "gc-per", "--observer", "abs"], "--config gc-per: contradicts --observer"),
+        (["--scheme", "qat-int8", "--protect", 0.2], "--protect: scheme qat-int8 has no such option; it belongs to dq"),
+        (["--scheme", "dq-int8", "--groups", 10], "--groups: scheme dq-int8 has no such option; it belongs to a2q"),
+        (["--scheme", "a2q", "--observer", "abs"], "--observer: scheme a2q has no such option"),
+        (["--scheme", "dq-int8", "--protect", 1.5], "--protect 1.5: must be"),
+        (["--scheme", "dq-int8", "--keep-float", "conv.0"], "--keep-float conv.0: the model has no such layer"),
+        (["--scheme", "dq-int8", "--prune-sparsity", 1.2], "--prune-sparsity 1.2"),
+        ([], "--scheme"),
+    ],
+)
+def test_wrong_usage(cli: Cli, tmp_path: Path, options: list[object], message: str) -> None:
+    result = cli("quantize", *options, *QUICK, "-o", tmp_path / "runs")
+    assert result.code == 2, result.err
+    one_line(result, message)
+
+
+def test_prune_points_to_quantize(cli: Cli) -> None:
+    one_line(cli("prune", "--method", "quantize"), "use 'gnncompress quantize'")
