@@ -46,7 +46,7 @@ def quantize(
     ] = None,
     protect: Annotated[
         float | None,
-        typer.Option("--protect", help="dq: least probability of leaving a node in floats. Default: 0; 0.1 to 4 bits."),
+        typer.Option("--protect", help="dq: least probability of leaving a node in floats. Default: 0."),
     ] = None,
     protect_more: Annotated[
         float | None, typer.Option("--protect-more", help="dq: by how much that of the highest degree is higher.")

@@ -45,10 +45,10 @@ def test_every_scheme_on_digits(cli: Cli, runs: Path) -> None:
 
 def test_a_run_is_found_again_however_it_is_asked_for(cli: Cli, runs: Path) -> None:
     first = found(cli("quantize", "--scheme", "dq-int8", *QUICK, "-o", runs))["dq-int8"]
-    for options in (["--config", "gc-per"], ["--observer", "per", "--gradient", "gc"], ["--weights", "tensor"]):
+    for options in (["--config", "ste-mom"], ["--observer", "mom", "--gradient", "ste"], ["--weights", "tensor"]):
         again = found(cli("quantize", "--scheme", "dq-int8", *options, *QUICK, "-o", runs))["dq-int8"]
         assert again["run_id"] == first["run_id"]
-    other = found(cli("quantize", "--scheme", "dq-int8", "--observer", "mom", *QUICK, "-o", runs))["dq-int8"]
+    other = found(cli("quantize", "--scheme", "dq-int8", "--gradient", "gc", *QUICK, "-o", runs))["dq-int8"]
     assert (other["spec"]["scheme"], first["spec"]["scheme"]) == ("dq-int8 gc-mom", "dq-int8")
 
 
