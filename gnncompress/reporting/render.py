@@ -94,6 +94,7 @@ def for_people(summary: pd.DataFrame) -> pd.DataFrame:
         "majority": lambda row: _known(row["majority_mean"], ".3f"),
         "parameters": lambda row: _known(row["parameters"], ",.0f"),
         "non-zero": lambda row: _known(row["nonzero_parameters"], ",.0f"),
+        "bits w/a": _bits,
         "size": lambda row: _si(row["size_bytes"], "B"),
         "ratio": lambda row: _known(row["size_ratio"], ".2f", "x"),
         "latency": lambda row: _si(row["latency_s"], "s"),
@@ -104,13 +105,20 @@ def for_people(summary: pd.DataFrame) -> pd.DataFrame:
     }
     cells = [{name: cell(row) for name, cell in columns.items()} for _, row in summary.iterrows()]
     readable = pd.DataFrame(cells, columns=list(columns))
-    return readable.drop(columns=[name for name in ("setting", "note") if not readable[name].any()])
+    return readable.drop(columns=[name for name in ("setting", "note", "bits w/a") if not readable[name].any()])
 
 
 def _quality(row: pd.Series, named: bool) -> str:
     name = f"{row['metric']} " if named else ""
     spread = "" if math.isnan(row["quality_std"]) else f" ± {row['quality_std']:.3f}"
     return f"{name}{_known(row['quality_mean'], '.3f')}{spread}"
+
+
+def _bits(row: pd.Series) -> str:
+    """Return the mean bits of weights and of activations; nothing for a model in floats."""
+    if math.isnan(row["bits_weights"]):
+        return ""
+    return f"{row['bits_weights']:.1f}/{_known(row['bits_activations'], '.1f')}"
 
 
 def _energy(row: pd.Series) -> str:

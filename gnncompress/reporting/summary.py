@@ -19,6 +19,8 @@ _FIGURES = {
     "parameters": ("compress", "parameters"),
     "nonzero_parameters": ("compress", "nonzero_parameters"),
     "collapsed_layers": ("compress", "collapsed_layers"),
+    "bits_weights": ("compress", "bits_average_weights"),
+    "bits_activations": ("compress", "bits_average_activations"),
     "size_bytes": ("checkpoint", "checkpoint_size"),
     "size_ratio": ("checkpoint", "size_ratio"),
     "latency_s": ("inference", "latency_median"),
