@@ -14,13 +14,14 @@ from torch import Tensor, nn
 from gnncompress.checkpoints import read_checkpoint
 from gnncompress.checkpoints.files import one_line, shown
 from gnncompress.checkpoints.index import allowed_bytes
-from gnncompress.errors import CheckpointError, UsageError
+from gnncompress.errors import CheckpointError, GnncompressError, UsageError
 from gnncompress.experiments.building import fill, rebuilt, reshapes
 from gnncompress.experiments.methods import Setting
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.models import MODELS, build_model
 from gnncompress.models.registry import Argument
 from gnncompress.pruning.edges import KEEP
+from gnncompress.quantization import is_prepared
 from gnncompress.tasks.base import Task
 
 # No model of the package has more layers, heads or hidden channels unless its tensors show it.
@@ -63,7 +64,7 @@ def load_model(
     """Return the model in a packed checkpoint, in evaluation mode, with its weights.
 
     A run's checkpoint says how to rebuild its model if that is one of the package's own. For any other ``build`` makes
-    the model; code that a file names is never imported. ``reshaped`` says that structured pruning took channels out of
+    the model, in floats or prepared and frozen; code that a file names is never imported. ``reshaped`` says that structured pruning took channels out of
     what ``build`` makes; by default a run's checkpoint knows, and others have the shapes that ``build`` makes.
 
     Raises:
@@ -76,6 +77,11 @@ def load_model(
     model = (_builder(path, card, state) if build is None else _own(build))()
     if not isinstance(model, nn.Module):
         raise UsageError(f"build returns a {type(model).__name__}; it must return a torch.nn.Module")
+    if build is not None and card is not None and not is_prepared(model):
+        try:
+            model = rebuilt(model, card.method, card.sparsity, card.settings)
+        except (TypeError, GnncompressError) as error:  # whatever settings a forged file names
+            raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {one_line(error)}") from error
     reshaped = (card is not None and reshapes(card.method)) if reshaped is None else reshaped
     own = model.state_dict()
     for name, tensor in state.items():

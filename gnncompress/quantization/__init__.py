@@ -3,7 +3,7 @@
 from gnncompress.quantization.affine import Grid, fake_quantize, grid_of
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
 from gnncompress.quantization.observers import Observer
-from gnncompress.quantization.prepare import calibrate, points, prepare, quantizers
+from gnncompress.quantization.prepare import calibrate, is_prepared, points, prepare, quantizers
 from gnncompress.quantization.protection import protection_probability
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.quantization.weights import freeze
@@ -17,6 +17,7 @@ __all__ = [
     "fake_quantize",
     "freeze",
     "grid_of",
+    "is_prepared",
     "points",
     "prepare",
     "protection_probability",

@@ -69,7 +69,7 @@ def prepare(
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"prepare takes a torch.nn.Module, not a {type(model).__name__}")
-    if hasattr(model, _CONTEXT):
+    if is_prepared(model):
         raise UsageError("the model is prepared already; prepare a fresh one")
     chosen = scheme if isinstance(scheme, Scheme) else find_scheme(scheme, config, **settings)
     if chosen.kind == "fp32":
@@ -90,6 +90,11 @@ def prepare(
         raise QuantizationError(f"{type(model).__name__}: there is no layer to quantize")
     setattr(model, _CONTEXT, context)
     return model.train(model.training)
+
+
+def is_prepared(model: nn.Module) -> bool:
+    """Say whether ``prepare`` has put quantizers into ``model``."""
+    return hasattr(model, _CONTEXT)
 
 
 def quantizers(model: nn.Module) -> Iterator[tuple[str, AnyQuantizer]]:

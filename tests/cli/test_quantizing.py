@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch_geometric.nn import GraphSAGE
 
 import gnncompress
 from gnncompress.checkpoints import load_checkpoint
@@ -110,6 +111,13 @@ def test_a_users_own_model(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyP
     )
     run = found(cli("quantize", "-m", "mine.py:build", "--scheme", "dq-int8", *QUICK))["dq-int8"]
     assert run["metrics"]["evaluate.accuracy"] > 0.8
+    path = Path("runs") / run["run_id"] / "model.safetensors"
+    model = gnncompress.load_model(path, build=lambda: GraphSAGE(64, 32, 3, 10, norm="batch_norm", jk="cat"))
+    x, edge_index = torch.rand(5, 64), torch.tensor([[0, 1, 2], [1, 2, 3]])
+    assert model(x, edge_index).shape == (5, 10)
+    prepared = gnncompress.freeze(gnncompress.prepare(GraphSAGE(64, 32, 3, 10, norm="batch_norm", jk="cat"), "dq-int8"))
+    again = gnncompress.load_model(path, build=lambda: prepared)
+    assert torch.equal(again(x, edge_index), model(x, edge_index))
     listed = cli("quantize", "-m", "mine.py:build", "--scheme", "dq-int8", "--keep-float", "lin", "--dry-run")
     assert listed.code == 0, listed.err
     assert "convs.0.lin_l" in listed.out
