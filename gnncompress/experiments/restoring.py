@@ -64,8 +64,9 @@ def load_model(
     """Return the model in a packed checkpoint, in evaluation mode, with its weights.
 
     A run's checkpoint says how to rebuild its model if that is one of the package's own. For any other ``build`` makes
-    the model, in floats or prepared and frozen; code that a file names is never imported. ``reshaped`` says that structured pruning took channels out of
-    what ``build`` makes; by default a run's checkpoint knows, and others have the shapes that ``build`` makes.
+    the model, in floats or prepared and frozen; code that a file names is never imported. ``reshaped`` says that
+    structured pruning took channels out of what ``build`` makes; by default a run's checkpoint knows, and others have
+    the shapes that ``build`` makes.
 
     Raises:
         CheckpointError: as ``load_checkpoint`` does; if the file does not say what the model is and there is no
