@@ -11,10 +11,11 @@ from torch.nn.utils import parametrize
 
 from gnncompress.masks import prunable_parameters
 from gnncompress.measurements import Measurement
+from gnncompress.quantization.building import AnyQuantizer
 from gnncompress.quantization.learned import whole_bits
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
 from gnncompress.quantization.memory import published_bits
-from gnncompress.quantization.prepare import AnyQuantizer, quantizers
+from gnncompress.quantization.prepare import quantizers
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.quantization.weights import QuantizedWeight
 

@@ -133,11 +133,13 @@ def test_the_places_of_a_gin() -> None:
     assert sorted(found) == sorted(
         [("convs.0", name, 4) for name in ("message", "aggregate", "update")]
         + [
-            (layer, name, 4)
-            for layer in ("convs.0.nn.0", "convs.0.nn.2", "lin1", "lin2")
+            (layer, name, bits)
+            for layer, bits in {"convs.0.nn.0": 4, "convs.0.nn.2": 4, "lin1": 8, "lin2": 8}.items()
             for name in ("inputs", "features", "weights")
         ]
     )
+    uniform = build_model("gin", 3, 2, MODELS["gin"].arguments("graph-classification"))
+    assert {point.bits for point in points(prepare(uniform, "dq-int4", head_bits=2))} == {4}
     unsigned = [name for name, one in quantizers(model) if isinstance(one, Quantizer) and not one.codes.signed]
     assert unsigned == ["convs.0.nn.2.inputs"], "only what follows a ReLU is known not to be negative"
 
