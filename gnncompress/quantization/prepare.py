@@ -69,6 +69,9 @@ def prepare(
     builder = Builder(chosen, context, [path for path, module in parents.items() if _has_weights_to_propagate(module)])
     for path, module in list(_convertible(model, floats)):
         builder.attach(path, module, parents.get(path.rpartition(".")[0]) if path else None)
+    device = next((parameter.device for parameter in model.parameters()), None)
+    for _, quantizer in quantizers(model):
+        quantizer.to(device)
     if not list(quantizers(model)):
         raise QuantizationError(f"{type(model).__name__}: there is no layer to quantize")
     setattr(model, _CONTEXT, context)
