@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from gnncompress.errors import UsageError
@@ -21,6 +21,8 @@ _USUAL = {"ptq": "ste-mom", "qat": "ste-mom", "dq": "ste-mom"}
 # Options that only some kinds of scheme have.
 _KINDS = {
     "config": ("ptq", "qat", "dq"),
+    "observer": ("ptq", "qat", "dq"),
+    "gradient": ("ptq", "qat", "dq"),
     "weights": ("ptq", "qat", "dq"),
     "head_bits": ("ptq", "qat", "dq"),
     "draw": ("dq",),
@@ -69,14 +71,22 @@ class Scheme:
         return max(self.bits, self.head_bits)
 
     @property
+    def target(self) -> float:
+        """A2Q's target bits: what was asked for, or near none for one graph, and what it starts with for many."""
+        return self.target_bits or (8.0 if self.groups else 1.0)
+
+    @property
     def first_bits(self) -> int:
         """The most bits that A2Q's features start with, so that no epoch is far above the target."""
-        return max(math.ceil(self.target_bits), 3)
+        return max(math.ceil(self.target), 3)
 
     @property
     def trains(self) -> bool:
         """Whether the model is trained with its quantizers in place."""
         return self.kind in ("qat", "dq", "a2q")
+
+
+_SETTINGS = tuple(field.name for field in fields(Scheme) if field.name not in ("name", "kind", "bits"))
 
 
 def scheme(name: str, config: str | None = None, **settings: Any) -> Scheme:
@@ -101,10 +111,10 @@ def scheme(name: str, config: str | None = None, **settings: Any) -> Scheme:
         if config not in CONFIGS:
             raise UsageError(unknown("configuration", config, CONFIGS))
         settings["gradient"], settings["observer"] = config.split("-")
-    try:
-        made = replace(made, **{key: value for key, value in settings.items() if value is not None})
-    except TypeError as error:
-        raise UsageError(f"scheme {name}: {error}") from error
+    for key in settings:
+        if key not in _SETTINGS:
+            raise UsageError(f"scheme {name}: {unknown('setting', key, _SETTINGS)}")
+    made = replace(made, **{key: value for key, value in settings.items() if value is not None})
     for setting, known in (("weights", ("tensor", "channel")), ("draw", ("forward", "layer"))):
         if getattr(made, setting) not in known:
             raise UsageError(unknown(setting, getattr(made, setting), known))
@@ -122,6 +132,8 @@ def configuration(name: str, config: str | None, observer: str | None, gradient:
         UsageError: if they are unknown, contradict each other, or the scheme has none.
     """
     usual = _USUAL.get(name.split("-")[0])
+    if config is not None and config not in CONFIGS:
+        raise UsageError(f"--config: {unknown('configuration', config, CONFIGS)}")
     for option, given, known in (("observer", observer, ("abs", "mom", "per")), ("gradient", gradient, ("ste", "gc"))):
         if given is not None and given not in known:
             raise UsageError(f"--{option}: {unknown(option, given, known)}")
@@ -136,6 +148,23 @@ def configuration(name: str, config: str | None, observer: str | None, gradient:
     return None if config == usual else config
 
 
+def options_of(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return which of the options ``given`` to several schemes each of them has.
+
+    Raises:
+        UsageError: naming an option that none of them has.
+    """
+    given = {option: value for option, value in given.items() if value is not None}
+    kinds = {name: name.split("-")[0] for name in names}
+    for option in given:
+        if not any(kind in _KINDS.get(option, (kind,)) for kind in kinds.values()):
+            insist_on_options(names[0], [option])
+    return {
+        name: {option: value for option, value in given.items() if kind in _KINDS.get(option, (kind,))}
+        for name, kind in kinds.items()
+    }
+
+
 def insist_on_options(name: str, settings: Iterable[str]) -> None:
     """Refuse settings that a scheme does not have.
 
@@ -145,7 +174,5 @@ def insist_on_options(name: str, settings: Iterable[str]) -> None:
     kind = name.split("-")[0]
     for setting in settings:
         if kind not in _KINDS.get(setting, (kind,)):
-            raise UsageError(
-                f"--{setting.replace('_', '-')}: scheme {name} has no such option; it belongs to "
-                f"{', '.join(_KINDS[setting])}"
-            )
+            flag = "official-protocol" if setting == "protocol" else setting.replace("_", "-")
+            raise UsageError(f"--{flag}: scheme {name} has no such option; it belongs to {', '.join(_KINDS[setting])}")

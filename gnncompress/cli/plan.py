@@ -28,5 +28,6 @@ def show_points(spec: RunSpec, data_root: Path | None) -> None:
     from gnncompress.experiments.plan import quantization_points
 
     found, floats = quantization_points(spec, data_root)
+    output.print(f"{spec.dataset}, {spec.model}, {spec.scheme}", highlight=False)
     print_table(("layer", "place", "bits"), ((one.layer, one.name, str(one.bits)) for one in found), {"bits"})
     output.print(f"{len(found)} quantizers; in floats: {', '.join(floats) or 'nothing'}", highlight=False)

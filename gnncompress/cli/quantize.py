@@ -115,7 +115,26 @@ def quantize(
     from gnncompress.experiments.levels import parse_levels
     from gnncompress.experiments.methods import QUANTIZE
     from gnncompress.experiments.resolve import resolve
+    from gnncompress.schemes import options_of
 
+    names = [name.strip().lower() for name in scheme.split(",")]
+    chosen = options_of(
+        names,
+        {
+            "config": config,
+            "observer": observer,
+            "gradient": gradient,
+            "weights": weights,
+            "head_bits": head_bits,
+            "protect": protect,
+            "protect_more": protect_more,
+            "draw": draw,
+            "groups": groups,
+            "target_bits": target_bits,
+            "keep_float": ",".join(sorted(set(keep_float))) if keep_float else None,
+            "protocol": "official-protocol" if official_protocol else None,
+        },
+    )
     specs = [
         resolve(
             workload=workload,
@@ -127,21 +146,9 @@ def quantize(
             features=features,
             method=QUANTIZE,
             sparsity=level,
-            scheme=name.strip(),
-            config=config,
-            observer=observer,
-            gradient=gradient,
-            weights=weights,
-            head_bits=head_bits,
-            protect=protect,
-            protect_more=protect_more,
-            draw=draw,
-            groups=groups,
-            target_bits=target_bits,
-            keep_float=",".join(keep_float) if keep_float else None,
-            protocol="official-protocol" if official_protocol else None,
+            scheme=name,
             seed=number,
-            finetune=finetune and not name.strip().startswith("ptq"),
+            finetune=finetune and not name.startswith("ptq"),
             epochs=epochs,
             finetune_epochs=finetune_epochs,
             changes=parse_changes(changes or []),
@@ -149,14 +156,16 @@ def quantize(
             threads=threads,
             energy=energy,
             data_root=data_root,
+            **chosen[name],
         )
         for number in range(seed, seed + seeds)
         for level in parse_levels(prune_sparsity, "--prune-sparsity")
-        for name in scheme.split(",")
+        for name in names
     ]
     if dry_run:
         from gnncompress.cli.plan import show_points
 
-        show_points(specs[0], data_root)
+        for spec in {spec.scheme: spec for spec in specs}.values():
+            show_points(spec, data_root)
         return
     carry_out(specs, output, data_root, as_json, quiet, debug)

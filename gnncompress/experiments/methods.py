@@ -136,7 +136,11 @@ class MethodEntry(Entry):
 
 def scheme_of(settings: Mapping[str, Setting]) -> str:
     """Return what a table shows of a method's settings: words as they are, numbers with their names."""
-    words = [str(value) for value in settings.values() if isinstance(value, str)]
+    words = [
+        f"float={value}" if name == "keep_float" else str(value)
+        for name, value in settings.items()
+        if isinstance(value, str)
+    ]
     numbers = [f"{name}={value:g}" for name, value in settings.items() if isinstance(value, (int, float))]
     return " ".join(words + numbers)
 
@@ -206,7 +210,7 @@ METHODS = Registry(
                 "head_bits": Option(8, kind=int, least=2, below=9),
                 "protocol": Option("validated", ("validated", "official-protocol")),
                 "draw": Option("forward", ("forward", "layer")),
-                "protect": Option(-1.0, kind=float, least=-1.0, below=1.0),
+                "protect": Option(0.0, kind=float, below=1.0),
                 "protect_more": Option(0.1, kind=float, below=1.0),
                 "groups": Option(0, kind=int),
                 "target_bits": Option(0.0, kind=float, below=16.0),

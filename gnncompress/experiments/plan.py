@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from gnncompress.experiments.building import load_task, new_model, rebuilt
+from gnncompress.experiments.building import load_task, new_model
 from gnncompress.experiments.methods import METHODS
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.pruning.plan import Line, channel_plan, weight_plan
+from gnncompress.quantization.method import Quantization
 from gnncompress.quantization.places import Point
-from gnncompress.quantization.prepare import points
+from gnncompress.quantization.prepare import calibrate, is_prepared, points
 
 
 def quantization_points(spec: RunSpec, data_root: Path | None) -> tuple[list[Point], list[str]]:
@@ -21,7 +22,10 @@ def quantization_points(spec: RunSpec, data_root: Path | None) -> tuple[list[Poi
     task = load_task(spec, data_root)
     model = new_model(spec, task)
     layers = [name for name, module in model.named_modules() if list(module.parameters(recurse=False))]
-    found = points(rebuilt(model, spec.method, spec.sparsity, spec.settings))
+    model = Quantization(sparsity=spec.sparsity, **spec.settings).prepared(model).eval()  # type: ignore[arg-type]
+    if is_prepared(model):
+        calibrate(model, lambda: task.example(model))
+    found = points(model)
     quantized = {point.layer for point in found}
     return found, [layer or "the model itself" for layer in layers if layer not in quantized]
 

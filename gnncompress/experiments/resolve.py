@@ -72,6 +72,10 @@ def resolve(
         settings = METHODS[method].settings({**options, **allocated})
         if method == QUANTIZE:
             insist_on_options(str(settings["scheme"]), settings)
+            if options.get("groups") == 0 and chosen.task in (GRAPHS, MULTILABEL):
+                raise UsageError("--groups 0: the nodes of many graphs cannot have steps of their own; use 1 or more")
+            if "protocol" in settings and not finetune:
+                raise UsageError("--official-protocol chooses an epoch of training, and there is none")
         if settings.get("scheme") == "a2q" and chosen.task in (GRAPHS, MULTILABEL):
             settings.setdefault("groups", GROUPS)  # every graph has other nodes, so they cannot have steps of their own
     if not 0 <= sparsity < 1:

@@ -21,7 +21,7 @@ from gnncompress.experiments.spec import RunSpec
 from gnncompress.models import MODELS, build_model
 from gnncompress.models.registry import Argument
 from gnncompress.pruning.edges import KEEP
-from gnncompress.quantization import is_prepared
+from gnncompress.quantization import freeze_for, is_prepared
 from gnncompress.tasks.base import Task
 
 # No model of the package has more layers, heads or hidden channels unless its tensors show it.
@@ -83,6 +83,8 @@ def load_model(
             model = rebuilt(model, card.method, card.sparsity, card.settings)
         except (TypeError, GnncompressError) as error:  # whatever settings a forged file names
             raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {one_line(error)}") from error
+    if is_prepared(model):
+        freeze_for(model, state)
     reshaped = (card is not None and reshapes(card.method)) if reshaped is None else reshaped
     own = model.state_dict()
     for name, tensor in state.items():
@@ -97,6 +99,8 @@ def load_model(
     except RuntimeError as error:
         detail = one_line(str(error).split(":", 1)[-1])
         hint = "" if reshaped else "; if structured pruning took channels out of it, say reshaped=True"
+        if any(".parametrizations." in name for name in state) and not is_prepared(model):
+            hint = "; it is that of a prepared model: build=lambda: gnncompress.prepare(..., scheme)"
         raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {detail}{hint}") from error
 
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
-from gnncompress.errors import UsageError
+from gnncompress.errors import PruningError, UsageError
 from gnncompress.masks import hold
 from gnncompress.pruning.importance import Losses
 from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning, MagnitudePruning
@@ -86,6 +86,8 @@ def _pruned(
     seed: int,
     settings: Mapping[str, Any],
 ) -> PruningResult:
+    if any(getattr(module, "quantizes", False) for module in model.modules()):
+        raise PruningError("the model is prepared for quantization; prune it before: the masks hold through prepare")
     if method == "structured":
         if forward is None:
             raise UsageError("method structured needs forward=, a function that calls the model once")

@@ -6,7 +6,7 @@ from gnncompress.quantization.observers import Observer
 from gnncompress.quantization.prepare import calibrate, is_prepared, points, prepare, quantizers
 from gnncompress.quantization.protection import protection_probability
 from gnncompress.quantization.quantizer import Quantizer
-from gnncompress.quantization.weights import freeze
+from gnncompress.quantization.weights import freeze, freeze_for
 
 __all__ = [
     "Grid",
@@ -16,6 +16,7 @@ __all__ = [
     "calibrate",
     "fake_quantize",
     "freeze",
+    "freeze_for",
     "grid_of",
     "is_prepared",
     "points",

@@ -125,9 +125,9 @@ def fake_quantize(x: Tensor, grid: Grid, gradient: Gradient = "gc", kept: Tensor
 
 
 def from_codes(codes: Tensor, grid: Grid) -> Tensor:
-    """Return the values of ``codes``, s (code - z), bit for bit as ``fake_quantize`` gives them."""
-    scale = grid.scale.float() if isinstance(grid.scale, Tensor) else grid.scale
-    return (codes.float() - grid.zero_point).mul_(scale)
+    """Return the values of ``codes``, floats, s (code - z), bit for bit as ``fake_quantize`` gives them."""
+    scale = grid.scale.to(codes.dtype) if isinstance(grid.scale, Tensor) else grid.scale
+    return (codes - grid.zero_point).mul_(scale)
 
 
 class _ClippedGradient(torch.autograd.Function):

@@ -38,6 +38,7 @@ class Builder:
         self.scheme = scheme
         self.convolutions = convolutions
         self.context = context
+        self.weights: dict[int, QuantizedWeight] = {}
         self.learned = scheme.kind == "a2q"
 
     def attach(self, path: str, module: nn.Module, parent: nn.Module | None) -> None:
@@ -118,17 +119,21 @@ class Builder:
             chain = module.parametrizations[name] if parametrize.is_parametrized(module, name) else ()  # type: ignore[index]
             if parameter.dim() < 2 or any(isinstance(step, QuantizedWeight) for step in chain):
                 continue
-            dim = channel_dim(module, name)
-            point = name if name != "weight" else "weights"
-            quantizer: AnyQuantizer
-            if self.learned:
-                quantizer = learned = LearnedQuantizer(_join(path, point), "slice", dim, feedback="global")
-                learned.start(parameter)
-            elif self.scheme.weights == "channel":
-                quantizer = self._affine(path, point, channel=dim, channels=parameter.size(dim))
-            else:
-                quantizer = self._affine(path, point)
-            parametrize.register_parametrization(module, name, QuantizedWeight(quantizer), unsafe=True)
+            if id(parameter) not in self.weights:
+                point = name if name != "weight" else "weights"
+                self.weights[id(parameter)] = QuantizedWeight(
+                    self._weight(path, point, parameter, channel_dim(module, name))
+                )
+            parametrize.register_parametrization(module, name, self.weights[id(parameter)], unsafe=True)
+
+    def _weight(self, path: str, point: str, parameter: nn.Parameter, dim: int) -> AnyQuantizer:
+        if self.learned:
+            learned = LearnedQuantizer(_join(path, point), "slice", dim, feedback="global")
+            learned.start(parameter)
+            return learned
+        if self.scheme.weights == "channel":
+            return self._affine(path, point, channel=dim, channels=parameter.size(dim))
+        return self._affine(path, point)
 
     def _affine(
         self, path: str, point: str, signed: bool = True, channel: int | None = None, channels: int = 1

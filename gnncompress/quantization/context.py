@@ -17,6 +17,10 @@ from gnncompress.quantization.protection import protection_probability
 from gnncompress.quantization.quantizer import Rows
 from gnncompress.schemes import Scheme
 
+# The buffer of a model whose steps and bits belong to one graph: nodes, edges, and a sum over the edges.
+GRAPH = "quantization_graph"
+_FACTOR, _MODULUS = 1_000_003, 2**31 - 1
+
 
 class Call:
     """One call of a convolution: which of its nodes are protected, all of it only in training.
@@ -77,6 +81,9 @@ class Context:
         self.scheme = scheme
         self.calls: list[Call] = []
         self.raw_inputs_pending = True
+        self.calibrating = False
+        self._inside = False
+        self._graph: Tensor | None = None
         self._batch: Tensor | None = None
         self._drawn: dict[tuple[int, int], tuple[Tensor, Call]] = {}
         self._unprotected = Call()
@@ -93,9 +100,21 @@ class Context:
         self._drawn.clear()
         self._unprotected = Call()
         self._batch = _batch(model, args, kwargs) if self._protects(model) else None
+        self._graph = getattr(model, GRAPH, None)
+        self._inside = True
+
+    def end(self, model: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        """End it."""
+        self._inside = False
 
     def enter(self, conv: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any], name: str) -> Call:
         """Start a call of a convolution."""
+        if not self._inside and not self.calls:  # called by itself, not in a forward pass of the model
+            self._drawn.clear()
+            self._unprotected = Call()
+        if self._graph is not None:
+            self._recognize(self._graph, conv, [*args, *kwargs.values()], name)
+            self._graph = None
         call = self._call(conv, [*args, *kwargs.values()], name)
         call.early = False
         self.calls.append(call)
@@ -104,6 +123,21 @@ class Context:
     def leave(self) -> Call:
         """End the call of the innermost convolution."""
         return self.calls.pop() if self.calls else self._unprotected
+
+    def _recognize(self, known: Tensor, conv: nn.Module, given: list[Any], name: str) -> None:
+        """Keep the graph that a model is calibrated on in mind, and insist on it in evaluation."""
+        edges, degree = _in_degree(conv, given)
+        if edges is None or degree is None or edges.dim() != 2:
+            return
+        total = (edges[0] * _FACTOR + edges[1]).remainder(_MODULUS).sum()
+        found = torch.stack([total.new_tensor(len(degree)), total.new_tensor(edges.size(1)), total])
+        if self.calibrating:
+            known.copy_(found)
+        elif not conv.training and bool(known[0] == found[0]) and not torch.equal(known, found.to(known)):
+            raise QuantizationError(
+                f"{name}: the graph has other edges than the one that the model's steps and bits belong to; "
+                "groups of them (--groups 1000) make a model for any graph"
+            )
 
     def meet(self, quantizer: nn.Module) -> None:
         """Let the first quantizer that is met know that it stands at the model's raw input."""
@@ -118,6 +152,11 @@ class Context:
     def _call(self, conv: nn.Module, given: list[Any], name: str) -> Call:
         if not self._protects(conv):
             return self._unprotected
+        if any(_bipartite(value) for value in given):
+            raise QuantizationError(
+                f"{name}: sources and targets are different nodes, and protection ranks one set of them; use a qat "
+                "scheme, or leave the layer in floats with --keep-float"
+            )
         edges, degree = _in_degree(conv, given)
         if edges is None or degree is None:
             raise QuantizationError(
@@ -165,6 +204,10 @@ def _batch(model: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -
     if not isinstance(found, Tensor):
         found = next((value.batch for value in given.values() if isinstance(getattr(value, "batch", 0), Tensor)), None)
     return found if isinstance(found, Tensor) else None
+
+
+def _bipartite(value: Any) -> bool:
+    return isinstance(value, (tuple, list)) and len(value) == 2 and value[0] is not value[1]
 
 
 def _in_degree(conv: nn.Module, given: Iterable[Any]) -> tuple[Tensor | None, Tensor | None]:

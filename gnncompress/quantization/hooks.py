@@ -106,18 +106,20 @@ class Propagate:
         """Return the arguments of ``propagate``, quantized."""
         edge_index, size, kwargs = given
         call = self.context.current
-        call.edge_index = to_edge_index(edge_index)[0].flip(0) if is_torch_sparse_tensor(edge_index) else edge_index
+        call.edge_index = _edges(edge_index)
+        if is_torch_sparse_tensor(edge_index) and kwargs.get("edge_weight", 0) is None:
+            kwargs["edge_weight"] = to_edge_index(edge_index)[1]  # which PyG would do, later
         for name in self.coefficients:
             if self.norm is not None and _floating(kwargs.get(name)):
                 kwargs[name] = self.norm(kwargs[name])
-        if self.features is not None:
+        if self.features is not None and _floating(_head(kwargs["x"])):
             x = _head(kwargs["x"])
             self.context.meet(self.features)
             kwargs["x"] = _first(kwargs["x"], _by_row(conv, self.features, x, call.nodes))
         call.early = self.message is not None and self._is_plain(kwargs)
         if call.early and self.message is not None:
             x = _head(kwargs["x"])
-            rows = call.sources(_sources(conv, call.edge_index), len(x)) if self.message.training else None
+            rows = call.sources(_sources(conv, call.edge_index), len(x)) if self.message.watches else None
             kwargs["x"] = _first(kwargs["x"], self.message(x, rows))
         return edge_index, size, kwargs
 
@@ -164,7 +166,7 @@ class Logits:
         """Return the arguments of ``edge_update``, source and target's parts made one and quantized."""
         edge_index, size, kwargs = given
         alpha = kwargs["alpha_j"] if kwargs["alpha_i"] is None else kwargs["alpha_j"] + kwargs["alpha_i"]
-        rows = self.context.current.edges(_sources(conv, edge_index)) if conv.training else None
+        rows = self.context.current.edges(_sources(conv, _edges(edge_index))) if conv.training else None
         kwargs.update(alpha_j=self.quantizer(alpha, rows), alpha_i=None)
         return edge_index, size, kwargs
 
@@ -175,6 +177,11 @@ def _by_row(conv: MessagePassing, quantizer: nn.Module, x: Tensor, rows: Callabl
     first = x if dim == 0 else x.movedim(dim, 0)
     quantized: Tensor = quantizer(first, rows(first))
     return quantized if dim == 0 else quantized.movedim(0, dim)
+
+
+def _edges(edge_index: Tensor) -> Tensor:
+    """Return edges [2, E], sources first, of a sparse adjacency A [targets, sources], too."""
+    return to_edge_index(edge_index)[0].flip(0) if is_torch_sparse_tensor(edge_index) else edge_index
 
 
 def _sources(conv: MessagePassing, edge_index: Tensor | None) -> Tensor:

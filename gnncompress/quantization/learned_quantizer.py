@@ -56,6 +56,7 @@ class LearnedQuantizer(nn.Module):
         if self.learns_bits:
             self.bits: nn.Parameter = UninitializedParameter()  # type: ignore[assignment]
         self.calibrating = False
+        self.frozen = False
         self.raw = False
         self._spent: list[tuple[Tensor, int]] = []
         self._settled: list[tuple[tuple[int, ...], Tensor, Tensor, Ranking | None]] = []  # at most one
@@ -67,17 +68,19 @@ class LearnedQuantizer(nn.Module):
             QuantizationError: naming the place: nothing was seen before evaluation, a value is NaN or infinite, there
                 are steps for another number of rows, or a sparse matrix.
         """
+        if not x.numel():
+            return x
         if not self.seen:
             if not self.training and not self.calibrating:
                 raise QuantizationError(f"{self.name}: its quantizer has seen nothing; calibrate the model first")
             self.start(x)
-        if self.calibrating or not self.step.numel() or not x.numel():
+        if self.calibrating or not self.step.numel():
             return x
         if x.layout != torch.strided:
             raise QuantizationError(f"{self.name}: A2Q takes no sparse features; leave the layer in floats")
         if not finite(x):
             raise QuantizationError(f"{self.name}: a value is NaN or infinite")
-        if not torch.is_grad_enabled() and not x.is_inference() and not self.step.is_inference():
+        if self.frozen and not self.step.is_inference():
             return self._evaluated(x)
         flat = self._flat(x)
         step, bits = self._pairs(flat, self._by_column(x))
@@ -98,15 +101,16 @@ class LearnedQuantizer(nn.Module):
     def state(self) -> tuple[int, ...]:
         """Return what changes whenever the parameters do."""
         step, bits = self._parameters["step"], self._parameters.get("bits")
-        return id(step), step._version, 0 if bits is None else bits._version  # type: ignore[union-attr]
+        return id(step), step.data_ptr(), step._version, 0 if bits is None else bits._version  # type: ignore[union-attr]
 
     def _evaluated(self, x: Tensor) -> Tensor:
         """Return ``x`` rounded by parameters that stay the same from call to call: what follows from them is kept."""
         state = self.state()
         if not self._settled or self._settled[0][0] != state:
-            half = half_range(self.bits if self.learns_bits else torch.full_like(self.step, BITS))
-            ranking = rank_groups(self.step, self.bits) if self.by == "group" else None
-            self._settled[:] = [(state, step_size(self.step).detach(), half.detach() - 1, ranking)]
+            with torch.inference_mode(False), torch.no_grad():  # so that what is kept serves in every mode
+                half = half_range(self.bits if self.learns_bits else torch.full_like(self.step, BITS))
+                ranking = rank_groups(self.step, self.bits) if self.by == "group" else None
+                self._settled[:] = [(state, step_size(self.step), half - 1, ranking)]
         _, size, most, ranking = self._settled[0]
         flat = self._flat(x)
         if ranking is not None:
@@ -156,7 +160,7 @@ class LearnedQuantizer(nn.Module):
 
     def values(self, codes: Tensor) -> Tensor:
         """Return the values that codes stand for, as ``forward`` gives them."""
-        flat = self._flat(codes.float())
+        flat = self._flat(codes.to(self.step.dtype))
         return self._back(step_values(flat, self._pairs(flat, self._by_column(codes))[0]), codes)
 
     def _pairs(self, flat: Tensor, by_column: bool) -> tuple[Tensor, Tensor]:
@@ -175,7 +179,7 @@ class LearnedQuantizer(nn.Module):
         if self.by == "row" and len(flat) != len(self.step):
             raise QuantizationError(
                 f"{self.name}: has a step and bits for each of the {len(self.step)} nodes of the graph that it was "
-                f"trained on and is given {len(flat)} nodes; --groups 1000 makes a model for any graph"
+                f"trained on and is given {len(flat)} nodes; groups of them (--groups 1000) make a model for any graph"
             )
 
     def _by_column(self, x: Tensor) -> bool:
@@ -195,6 +199,9 @@ class LearnedQuantizer(nn.Module):
         if self._by_column(like):
             return flat.view(like.shape)
         return flat.reshape(like.movedim(self.dim, 0).shape).movedim(0, self.dim).contiguous()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_spent": [], "_settled": []}  # what belongs to a call is no part of a copy
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
         for name, parameter in self._parameters.items():

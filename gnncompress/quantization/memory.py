@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
 
@@ -37,8 +37,8 @@ def memory_penalty(size: Tensor, target: float, weight: float) -> Tensor:
     return weight * torch.relu(size - target) ** 2
 
 
-class MemoryPenalty(nn.Module):
-    """Adds the penalty of the last training call to the loss of the model whose part it is.
+class MemoryPenalty:
+    """The penalty of a model's last training call, for the task's loss to add; no module, so a Sequential may have it.
 
     The target is ``target_bits`` for each value, the weight ``PENALTY`` for each squared bit above it, whatever the
     size of the graph. Deviation for groups: the official code counts every group that a batch uses once; here a group
@@ -46,7 +46,6 @@ class MemoryPenalty(nn.Module):
     """
 
     def __init__(self, quantizers: Iterable[LearnedQuantizer], target_bits: float) -> None:
-        super().__init__()
         self.target_bits = target_bits
         self._quantizers = tuple(quantizer for quantizer in quantizers if quantizer.learns_bits)
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gnncompress.masks import hold, prunable_parameters, sparsity_measurements
+from gnncompress.masks import hold, make_permanent, prunable_parameters, sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.quantization.accounting import bit_measurements
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
-from gnncompress.quantization.memory import MemoryPenalty
 from gnncompress.quantization.prepare import calibrate, prepare, quantizers
 from gnncompress.quantization.weights import freeze
 from gnncompress.schemes import Scheme, scheme
@@ -38,7 +37,7 @@ class Quantization:
     with theirs; such a figure is an optimistic one.
 
     ``target_bits`` is A2Q's memory target for each value of the features, sign included; ``keep_float`` names layers to
-    leave alone, separated by commas; ``protect`` below 0 is the scheme's own.
+    leave alone, separated by commas.
     """
 
     sparsity: float
@@ -48,7 +47,7 @@ class Quantization:
     head_bits: int = 8
     protocol: str = "validated"
     draw: str = "forward"
-    protect: float = -1.0
+    protect: float = 0.0
     protect_more: float = 0.1
     groups: int = 0
     target_bits: float = 0.0
@@ -64,37 +63,32 @@ class Quantization:
         chosen = self.chosen
         if self.sparsity > 0:
             hold(model, {layer: weight != 0 for layer, weight in prunable_parameters(model).items()})
-        self._prepare(model)
+        self.prepared(model)
         if chosen.kind != "fp32":
             calibrate(model, lambda: [loss.item() for loss in trainer.losses(model)])
-        if chosen.kind == "a2q":
-            learned = [quantizer for _, quantizer in quantizers(model) if isinstance(quantizer, LearnedQuantizer)]
-            model.memory_penalty = MemoryPenalty(learned, chosen.target_bits)
         rows = [Measurement("compress", "duration", time.perf_counter() - started, "s")]
         if chosen.trains or chosen.kind == "fp32":
             groups = parameter_groups if chosen.kind == "a2q" else None
             rows += self._trainer(trainer).finetune(model, groups=groups)
-        if chosen.kind == "a2q":
-            del model.memory_penalty
         model.eval()
         rows += [*bit_measurements(model, trainer.task.inference(model)), *sparsity_measurements(model)]
-        return Compressed(freeze(model), rows)
+        return Compressed(freeze(model) if chosen.kind != "fp32" else make_permanent(model), rows)
 
     def rebuilt(self, model: nn.Module) -> nn.Module:
         """Give a fresh model the quantizers and frozen weights that it had after ``apply``, still without values."""
-        return freeze(self._prepare(model))
+        return freeze(self.prepared(model)) if self.chosen.kind != "fp32" else model
 
     @property
     def chosen(self) -> Scheme:
         """The scheme with its settings."""
         settings: dict[str, Any] = {"weights": self.weights, "draw": self.draw, "protect_more": self.protect_more}
+        settings["protect"] = self.protect
         settings["head_bits"] = self.head_bits
-        settings.update(groups=self.groups, target_bits=self.target_bits or (8.0 if self.groups else 1.0))
-        if self.protect >= 0:
-            settings["protect"] = self.protect
+        settings.update(groups=self.groups, target_bits=self.target_bits)
         return scheme(self.scheme, None if self.config == "usual" else self.config, **settings)
 
-    def _prepare(self, model: nn.Module) -> nn.Module:
+    def prepared(self, model: nn.Module) -> nn.Module:
+        """Put the quantizers into ``model``, in place."""
         return prepare(model, self.chosen, keep_float=[name for name in self.keep_float.split(",") if name])
 
     def _trainer(self, trainer: Trainer) -> Trainer:

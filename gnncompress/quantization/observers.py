@@ -125,7 +125,6 @@ class Bounds:
     def __init__(self) -> None:
         self._buffer: Tensor | None = None
         self._version = -1
-        self._view: np.ndarray | None = None
         self._values = math.nan, math.nan
 
     def read(self, buffer: Tensor) -> tuple[float, float]:
@@ -135,15 +134,14 @@ class Bounds:
             return low, high
         if buffer is not self._buffer or buffer._version != self._version:
             low, high = buffer.tolist()
-            self._buffer, self._version, self._values, self._view = buffer, buffer._version, (low, high), None
+            self._buffer, self._version, self._values = buffer, buffer._version, (low, high)
         return self._values
 
     def write(self, buffer: Tensor, values: tuple[float, float]) -> None:
         """Put ``values`` into ``buffer``."""
         if buffer.device.type == "cpu" and buffer.dtype == torch.float32 and buffer is self._buffer:
-            view = self._view if self._view is not None else buffer.numpy()
-            view[0], view[1] = values  # leaves the version as it is
-            self._view, self._values = view, values
+            buffer.numpy()[:] = values  # leaves the version as it is
+            self._values = values
         else:
             buffer.copy_(torch.tensor(values, dtype=torch.float64))
 

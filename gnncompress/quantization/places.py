@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from torch import nn
-from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphConv, MessagePassing, SAGEConv
+from torch_geometric.nn import GATConv, GCNConv, GINConv, GraphConv, MessagePassing, SAGEConv, dense
 from torch_geometric.nn.dense import Linear
 
 from gnncompress.models.hgpsl import GraphConvolution, StructureLearningPool
@@ -17,6 +17,8 @@ LINEARS: tuple[type, ...] = (nn.Linear, Linear, nn.Conv1d, nn.Conv2d)
 TABLES: tuple[type, ...] = (nn.Embedding, nn.EmbeddingBag)
 # They propagate what they are given, by other means than PyG's.
 PROPAGATING: tuple[type, ...] = (GraphConvolution, Propagation)
+# Convolutions of dense adjacencies: what they add up passes no hook.
+DENSE: tuple[type, ...] = tuple(kind for name, kind in vars(dense).items() if name.startswith("Dense"))
 # A layer that owns weights and is no convolution.
 OWNING: tuple[type, ...] = (StructureLearningPool,)
 
@@ -45,6 +47,8 @@ class Point:
 def plain_messages(conv: MessagePassing) -> str:
     """Say which messages of a convolution are just x_j: all, those without edge weights (unweighted), or none."""
     message = getattr(type(conv), "message", None)
+    if {"x", "x_i", "x_j"} & set(conv.inspector.get_flat_param_names(["aggregate", "update"])):
+        return "none"  # they are to get the features as they are
     return "all" if message in _PLAIN else "unweighted" if message in _UNWEIGHTED else "none"
 
 

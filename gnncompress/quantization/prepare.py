@@ -14,10 +14,12 @@ from torch_geometric.nn.dense import Linear
 from gnncompress.errors import QuantizationError, UsageError
 from gnncompress.masks import NORMALIZATIONS, held, hold, make_permanent, own_parameters
 from gnncompress.quantization.building import AnyQuantizer, Builder
-from gnncompress.quantization.context import Context
+from gnncompress.quantization.context import GRAPH, Context
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
-from gnncompress.quantization.places import LINEARS, OWNING, PROPAGATING, TABLES, Point
+from gnncompress.quantization.memory import MemoryPenalty
+from gnncompress.quantization.places import DENSE, LINEARS, OWNING, PROPAGATING, TABLES, Point
 from gnncompress.quantization.quantizer import Quantizer
+from gnncompress.quantization.weights import freeze_for, is_frozen, unreached
 from gnncompress.schemes import Scheme
 from gnncompress.schemes import scheme as find_scheme
 
@@ -57,14 +59,18 @@ def prepare(
     chosen = scheme if isinstance(scheme, Scheme) else find_scheme(scheme, config, **settings)
     if chosen.kind == "fp32":
         return model
-    floats = _paths(model, keep_float)
+    floats = _paths(model, [keep_float] if isinstance(keep_float, str) else keep_float)
     _refuse(model, floats)
     masks = held(model)
     make_permanent(model)
     _use_torch_linears(model)
     hold(model, masks)
     context = Context(chosen)
+    if chosen.kind == "a2q" and not chosen.groups:
+        model.register_buffer(GRAPH, torch.zeros(3, dtype=torch.long))
     model.register_forward_pre_hook(context.begin, with_kwargs=True)
+    model.register_forward_hook(context.end, always_call=True)
+    model.register_load_state_dict_pre_hook(freeze_for)
     parents = dict(model.named_modules())
     builder = Builder(chosen, context, [path for path, module in parents.items() if _has_weights_to_propagate(module)])
     for path, module in list(_convertible(model, floats)):
@@ -72,6 +78,9 @@ def prepare(
     device = next((parameter.device for parameter in model.parameters()), None)
     for _, quantizer in quantizers(model):
         quantizer.to(device)
+    if chosen.kind == "a2q":
+        learned = [quantizer for _, quantizer in quantizers(model) if isinstance(quantizer, LearnedQuantizer)]
+        model.memory_penalty = MemoryPenalty(learned, chosen.target)  # type: ignore[assignment]
     if not list(quantizers(model)):
         raise QuantizationError(f"{type(model).__name__}: there is no layer to quantize")
     setattr(model, _CONTEXT, context)
@@ -98,6 +107,9 @@ def points(model: nn.Module) -> list[Point]:
         if isinstance(quantizer, Quantizer):
             found.append(Point(layer, point, quantizer.codes.bits))
         else:
+            if quantizer.seen and not quantizer.step.numel():
+                found.append(Point(layer, point, "32, raw input"))
+                continue
             shared = f"{quantizer.groups} groups" if quantizer.by == "group" else f"one a {quantizer.by}"
             bits = "learnt" if quantizer.learns_bits else "4"
             found.append(Point(layer, point, f"{bits}, {shared}"))
@@ -108,26 +120,29 @@ def calibrate(model: nn.Module, run: Callable[[], Any]) -> None:
     """Let the quantizers of a prepared model observe while ``run`` calls it; nothing is rounded meanwhile.
 
     Raises:
+        UsageError: if the model is not prepared, or frozen.
         QuantizationError: naming those that were not reached: their layers were called in ways that pass hooks by, or
             not at all.
     """
+    if not is_prepared(model):
+        raise UsageError(f"{type(model).__name__} has no quantizers to calibrate; prepare it first")
+    if is_frozen(model):
+        raise UsageError("the model is frozen: its ranges stay as they are; load a checkpoint, or calibrate before")
     found = [quantizer for _, quantizer in quantizers(model)]
+    context = getattr(model, _CONTEXT)
     try:
+        context.calibrating = True
         for quantizer in found:
             quantizer.calibrating = True
         with torch.no_grad():
             run()
     finally:
+        context.calibrating = False
         for quantizer in found:
             quantizer.calibrating = False
-    missed = [name for name, quantizer in quantizers(model) if not quantizer.seen]
+    missed = unreached(model)
     if missed:
-        layers = list(dict.fromkeys(name.rpartition(".")[0] for name in missed))
-        options = " ".join(f"--keep-float {layer}" for layer in layers[:5])
-        raise QuantizationError(
-            f"no value passed {', '.join(missed[:5])}{' and others' if len(missed) > 5 else ''}: the layer is not "
-            f"called, or not as a module is; leave it in floats: {options}"
-        )
+        raise QuantizationError(missed)
 
 
 def _has_weights_to_propagate(module: nn.Module) -> bool:
@@ -167,11 +182,13 @@ def _refuse(model: nn.Module, floats: tuple[str, ...]) -> None:
                 f"layer {path} ({type(module).__name__}): its shape is not known yet; run the model once before"
             )
         known = isinstance(module, (MessagePassing, *LINEARS, *TABLES, *PROPAGATING, *OWNING))
-        if not known and any(parameter.dim() >= 2 and parameter.is_floating_point() for parameter in own.values()):
+        weighty = any(parameter.dim() >= 2 and parameter.is_floating_point() for parameter in own.values())
+        if isinstance(module, DENSE) or (weighty and not known):
             refused.append(f"{path or 'the model itself'} ({type(module).__name__})")
     if refused:
         raise QuantizationError(
-            f"cannot quantize {', '.join(refused)}: own weights outside PyG's convolutions and linear layers; leave "
+            f"cannot quantize {', '.join(refused)}: own weights outside PyG's convolutions and linear layers, or "
+            "a dense adjacency; leave "
             f"{'it' if len(refused) == 1 else 'them'} in floats: "
             + " ".join(f"--keep-float {layer.partition(' ')[0]}" for layer in refused)
         )
@@ -179,11 +196,15 @@ def _refuse(model: nn.Module, floats: tuple[str, ...]) -> None:
 
 def _use_torch_linears(model: nn.Module) -> None:
     """Replace PyG's Linear layers by torch's, their parameters kept: PyG's cannot load a parametrized weight."""
+    replaced: dict[nn.Module, nn.Linear] = {}  # a layer may stand at several places
     for module in list(model.modules()):
-        for name, child in list(module.named_children()):
-            if type(child) is Linear:
-                wide: Any = child
+        for name, child in list(module._modules.items()):
+            wide: Any = child
+            if type(child) is Linear and child not in replaced:
                 new = nn.Linear(wide.in_channels, wide.out_channels, wide.bias is not None, device="meta")
                 new.weight, new.bias = wide.weight, wide.bias
-                new.train(child.training)
-                setattr(module, name, new)
+                new.train(wide.training)
+                new._forward_hooks, new._forward_pre_hooks = wide._forward_hooks, wide._forward_pre_hooks
+                replaced[wide] = new
+            if wide in replaced:
+                setattr(module, name, replaced[wide])

@@ -36,6 +36,6 @@ def protection_probability(
     _, run, counts = torch.unique_consecutive(keys, dim=1, return_inverse=True, return_counts=True)
     before = torch.cumsum(sizes, 0) - sizes
     rank = torch.cumsum(counts, 0)[run] - before[batch[order]]
-    probability = torch.empty(len(degree))
+    probability = torch.empty(len(degree), device=degree.device)
     probability[order] = low + (high - low) * (rank / sizes[batch[order]])
     return probability

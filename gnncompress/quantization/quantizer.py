@@ -35,7 +35,7 @@ class Quantizer(nn.Module):
     """Rounds what passes to a grid of b-bit codes; in training it first lets its observer see the batch.
 
     ``name`` is the place in the model that messages speak of. In evaluation the range stays as it is. While
-    ``calibrating`` it only observes, in either mode.
+    ``calibrating`` it only observes, in either mode; once ``frozen`` it never does.
 
     Raises:
         UsageError: for bits outside 2 to 8, or an observer or gradient of another name.
@@ -63,6 +63,7 @@ class Quantizer(nn.Module):
         self.gradient = gradient
         self.observer = Observer(observer, bits, channel, channels)
         self.calibrating = False
+        self.frozen = False
         self._grids: dict[tuple[float, float], Grid] = {}  # at most one; changed in place, which a Module does faster
 
     def forward(self, x: Tensor, rows: Rows | None = None) -> Tensor:
@@ -76,10 +77,12 @@ class Quantizer(nn.Module):
         if x.layout == torch.sparse_csr:
             return self._sparse(x, rows)
         kept = rows.kept if rows is not None else None
-        if self.training or self.calibrating:
+        if x.layout != torch.strided:
+            raise QuantizationError(f"{self.name}: sparse features must be CSR: x.to_sparse_csr()")
+        if self.watches:
             self.observe(x, rows)
-            if kept is not None and len(kept) == len(x):
-                return x
+            if not self.seen or (kept is not None and len(kept) == len(x)):
+                return x  # nothing of it is sent on, or all of it is protected
         elif not torch.is_grad_enabled() and kernels.fits(x) and (constants := self.grid(x.dim()).constants):
             y = torch.empty_like(x)
             if not kernels.grid_rounded(x, constants, y):
@@ -88,6 +91,11 @@ class Quantizer(nn.Module):
         elif not finite(x):
             raise QuantizationError(f"{self.name}: a value is NaN or infinite")
         return x if self.calibrating else fake_quantize(x, self.grid(x.dim()), self.gradient, kept)
+
+    @property
+    def watches(self) -> bool:
+        """Whether the observer is shown what passes."""
+        return (self.training or self.calibrating) and not self.frozen
 
     def observe(self, x: Tensor, rows: Rows | None = None) -> None:
         """Show a batch to the observer.
@@ -141,7 +149,7 @@ class Quantizer(nn.Module):
         rows = rows or Rows()
         values, height = x.values(), len(x)
         owner = torch.arange(height, device=x.device).repeat_interleave(x.crow_indices().diff())
-        if self.training or self.calibrating:
+        if self.watches:
             seen = values if rows.seen is None else values[_entries(owner, rows.seen, height)]
             zeros = (height if rows.seen is None else len(rows.seen)) * x.size(1) - len(seen)
             counts = torch.ones(len(seen) + min(zeros, 1), dtype=torch.long, device=x.device)
@@ -172,7 +180,7 @@ class Quantizer(nn.Module):
 
     def values(self, codes: Tensor) -> Tensor:
         """Return the values that codes stand for, as ``forward`` gives them."""
-        return from_codes(codes, self.grid(codes.dim()))
+        return from_codes(codes.to(self.observer.range.dtype), self.grid(codes.dim()))
 
     def extra_repr(self) -> str:
         """Say what the quantizer is, for ``print(model)``."""

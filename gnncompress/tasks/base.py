@@ -60,12 +60,9 @@ class Task(ABC):
 
 
 def auxiliary_loss(model: nn.Module) -> Tensor | float:
-    """Return what a model and its direct parts add to the task's loss after a training call.
-
-    Such as SuperGAT's attention loss, and the memory penalty of A2Q.
-    """
+    """Return what a model adds to the task's loss after a training call: SuperGAT's attention loss, A2Q's penalty."""
     total: Tensor | float = 0.0
-    for module in (model, *model.children()):
-        extra = getattr(module, "auxiliary_loss", None)
+    for part in (model, getattr(model, "memory_penalty", None)):
+        extra = getattr(part, "auxiliary_loss", None)
         total = total + extra() if callable(extra) else total
     return total

@@ -71,6 +71,12 @@ def test_a_quantized_checkpoint_is_a_model_again(cli: Cli, runs: Path, scheme: s
     assert rows["loss"] == run["metrics"]["evaluate.loss"]
 
 
+@pytest.mark.parametrize("options", [["--scheme", "fp32"], ["--scheme", "qat-int8", "--keep-float", "convs.0"]])
+def test_the_arms_of_a_hybrid_that_are_not_quantized(cli: Cli, runs: Path, options: list[str]) -> None:
+    run = found(cli("quantize", *options, "--prune-sparsity", 0.5, *QUICK, "-o", runs))[options[1]]
+    assert run["metrics"]["compress.sparsity"] >= 0.5
+
+
 def test_pruned_then_quantized(cli: Cli, runs: Path) -> None:
     run = found(cli("quantize", "--scheme", "qat-int4", "--prune-sparsity", 0.5, *QUICK, "-o", runs))["qat-int4"]
     assert run["spec"]["sparsity"] == 0.5
@@ -154,6 +160,12 @@ def test_dry_run_lists_every_quantizer(cli: Cli) -> None:
     for place in ("inputs", "features", "weights", "norm", "message", "aggregate", "update"):
         assert result.out.count(place) == 2
     assert "14 quantizers" in result.out
+    several = cli("quantize", "--scheme", "dq-int4,A2Q,fp32", "--groups", 10, "--dry-run")
+    assert several.code == 0, several.err
+    assert "digits, gcn, dq-int4" in several.out
+    assert "digits, gcn, a2q groups=10" in several.out
+    assert "32, raw input" in several.out
+    assert "0 quantizers; in floats: convs.0" in several.out
 
 
 @pytest.mark.parametrize(
@@ -166,8 +178,14 @@ def test_dry_run_lists_every_quantizer(cli: Cli) -> None:
         (["--scheme", "dq-int8", "--config", "gc-per", "--observer", "abs"], "--config gc-per: contradicts --observer"),
         (["--scheme", "qat-int8", "--protect", 0.2], "--protect: scheme qat-int8 has no such option; it belongs to dq"),
         (["--scheme", "dq-int8", "--groups", 10], "--groups: scheme dq-int8 has no such option; it belongs to a2q"),
-        (["--scheme", "a2q", "--observer", "abs"], "--observer: scheme a2q has no such option"),
-        (["--scheme", "dq-int8", "--protect", 1.5], "--protect 1.5: must be"),
+        (
+            ["--scheme", "a2q", "--observer", "abs"],
+            "--observer: scheme a2q has no such option; it belongs to ptq",
+        ),
+        (["--scheme", "ptq-int8", "--official-protocol"], "--official-protocol: scheme ptq-int8 has no such option"),
+        (["--scheme", "qat-int8", "--official-protocol", "--no-finetune"], "--official-protocol chooses an epoch"),
+        (["--scheme", "a2q", "-d", "digits-grid", "--groups", 0], "--groups 0: the nodes of many graphs"),
+        (["--scheme", "dq-int8", "--protect", 1.5], "--protect 1.5: must be a finite number, at least 0 and below 1"),
         (["--scheme", "dq-int8", "--keep-float", "conv.0"], "--keep-float conv.0: the model has no such layer"),
         (["--scheme", "dq-int8", "--prune-sparsity", 1.2], "--prune-sparsity 1.2"),
         ([], "--scheme"),

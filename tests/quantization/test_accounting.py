@@ -23,8 +23,8 @@ def test_a_linear_layer() -> None:
     found = bits(model, lambda: model(x))
     # 24 weights of 8 bits and a range of two floats, 8 weights in floats
     assert found["bits_average_weights"] == pytest.approx((24 * 8 + 64 + 8 * 32) / 32)
-    # 60 inputs and 40 outputs of 8 bits, a range each
-    assert found["bits_average_activations"] == pytest.approx((100 * 8 + 2 * 64) / 100)
+    # 60 inputs and 40 outputs of 8 bits, a range each; 40 inputs and 20 outputs in floats
+    assert found["bits_average_activations"] == pytest.approx((100 * 8 + 2 * 64 + 60 * 32) / 160)
 
 
 def test_learnt_bits() -> None:

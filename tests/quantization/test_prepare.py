@@ -15,9 +15,10 @@ from torch_geometric import nn as pyg
 from torch_geometric.data import Batch, Data
 
 import gnncompress
-from gnncompress.errors import QuantizationError, UsageError
+from gnncompress.errors import PruningError, QuantizationError, UsageError
 from gnncompress.models import MODELS, build_model
 from gnncompress.quantization import Quantizer, calibrate, freeze, points, prepare, quantizers
+from gnncompress.quantization.accounting import bit_measurements
 from gnncompress.quantization.hooks import Propagate
 from tests.models.graphs import random_batch, random_data
 
@@ -27,8 +28,9 @@ AFFINE = ("ptq-int8", "qat-int4", "dq-int8", "dq-int2")
 class Net(nn.Module):
     """A user's model: a convolution, a normalization, an edge-weighted convolution and a readout."""
 
-    def __init__(self, conv: nn.Module, width: int = 8) -> None:
+    def __init__(self, conv: nn.Module, width: int = 8, double: bool = False) -> None:
         super().__init__()
+        self.dtype = torch.float64 if double else torch.float32
         self.conv = conv
         self.norm = nn.BatchNorm1d(width)
         self.last = pyg.GraphConv(width, 4)
@@ -36,7 +38,7 @@ class Net(nn.Module):
 
     def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
         hidden = F.relu(self.norm(self.conv(x, edge_index)))
-        weight = torch.linspace(0.1, 1, edge_index.size(1))
+        weight = torch.linspace(0.1, 1, edge_index.size(1), dtype=self.dtype)
         return self.lin(pyg.global_mean_pool(self.last(hidden, edge_index, weight), batch))
 
 
@@ -80,7 +82,7 @@ def test_layers_of_pyg_train_and_freeze(name: str, scheme: str, tmp_path: Path) 
         frozen = freeze(model)(data.x, data.edge_index, data.batch)
     assert torch.equal(trained, frozen)
     gnncompress.save_checkpoint(model, tmp_path / "model.safetensors")
-    again = freeze(prepare(Net(CONVS[name]()), scheme, **settings))
+    again = prepare(Net(CONVS[name]()), scheme, **settings)
     again.load_state_dict(gnncompress.load_checkpoint(tmp_path / "model.safetensors"))
     with torch.no_grad():
         assert torch.equal(again(data.x, data.edge_index, data.batch), trained)
@@ -276,6 +278,9 @@ def test_inplace_activations_do_not_disturb_the_gradient() -> None:
 def test_layers_kept_in_floats() -> None:
     model = prepare(Net(pyg.GINConv(nn.Linear(5, 8))), "dq-int8", keep_float=["conv"])
     assert {point.layer for point in points(model)} == {"last", "last.lin_rel", "last.lin_root", "lin"}
+    with pytest.raises(UsageError, match=r"scheme dq-int8: unknown setting 'observers'; did you mean observer"):
+        prepare(Net(pyg.GCNConv(5, 8)), "dq-int8", observers="abs")
+    prepare(Net(pyg.GCNConv(5, 8)), "dq-int8", keep_float="conv")
     with pytest.raises(UsageError, match=r"--keep-float convs: the model has no such layer; did you mean conv\?"):
         prepare(Net(pyg.GCNConv(5, 8)), "dq-int8", keep_float=["convs"])
 
@@ -301,6 +306,8 @@ def test_what_cannot_be_quantized_is_named() -> None:
     prepare(Recurrent(), "qat-int8", keep_float=["memory"])
     with pytest.raises(QuantizationError, match=r"cannot quantize the model itself \(Own\)"):
         prepare(Own(), "qat-int8")
+    with pytest.raises(QuantizationError, match=r"cannot quantize 0 \(DenseGCNConv\)"):
+        prepare(nn.Sequential(pyg.DenseGCNConv(4, 4)), "qat-int8")
     with pytest.raises(QuantizationError, match=r"layer lin \(Linear\): its shape is not known yet"):
         prepare(pyg.GCNConv(-1, 4), "qat-int8")
     with pytest.raises(QuantizationError, match=r"ReLU: there is no layer to quantize"):
@@ -336,7 +343,7 @@ def test_per_node_steps_belong_to_one_graph() -> None:
     data = random_data(12, 5, 0)
     model.train()(data.x, data.edge_index)
     other = random_data(13, 5, 1)
-    with pytest.raises(QuantizationError, match=r"each of the 12 nodes of the graph .* given 13 nodes; --groups 1000"):
+    with pytest.raises(QuantizationError, match=r"each of the 12 nodes of the graph .* given 13 nodes; groups of them"):
         model.eval()(other.x, other.edge_index)
     grouped = prepare(Net(pyg.GCNConv(5, 8)), "a2q", groups=10)
     grouped.train()(data.x, data.edge_index)
@@ -349,6 +356,158 @@ def test_constant_and_empty_inputs() -> None:
     model.train()(torch.zeros(4, 5), edges)
     assert bool(torch.isfinite(model.eval()(torch.ones(4, 5), edges)).all())
     assert model.eval()(torch.empty(0, 5), edges, torch.empty(0, dtype=torch.long)).shape[1] == 3
+
+
+def test_a_frozen_model_stays_as_it_is() -> None:
+    data = random_data(12, 5, 0)
+    model = prepare(Net(pyg.GCNConv(5, 8)), "qat-int8")
+    model.train()(data.x, data.edge_index)
+    unfrozen = model.state_dict()
+    before = freeze(model)(data.x, data.edge_index)
+    assert not before.requires_grad
+    for module in model.modules():
+        if not isinstance(module, nn.BatchNorm1d):
+            module.training = True
+    model(100 * data.x, data.edge_index)
+    assert torch.equal(model.eval()(data.x, data.edge_index), before), "no range has moved"
+    with torch.inference_mode():
+        model(data.x, data.edge_index)
+    model(data.x.requires_grad_(), data.edge_index).sum().backward()
+    with pytest.raises(UsageError, match="the model is frozen: its ranges stay"):
+        calibrate(model, lambda: model(data.x, data.edge_index))
+    with pytest.raises(UsageError, match="the model is frozen, the state_dict that of one that is not"):
+        model.load_state_dict(unfrozen)
+    for function in (freeze, lambda one: calibrate(one, lambda: None)):
+        with pytest.raises(UsageError, match="GCNConv has no quantizers to"):
+            function(pyg.GCNConv(3, 4))
+
+
+def test_per_node_steps_know_their_edges() -> None:
+    data = random_data(12, 5, 0)
+    model = prepare(Net(pyg.GCNConv(5, 8)), "a2q").eval()
+    calibrate(model, lambda: model(data.x, data.edge_index))
+    shuffled = data.edge_index[:, torch.randperm(data.edge_index.size(1))]
+    freeze(model)(data.x, shuffled)
+    other = random_data(12, 5, 1)
+    with pytest.raises(QuantizationError, match="conv: the graph has other edges than the one that the model's steps"):
+        model(other.x, other.edge_index)
+    again = prepare(Net(pyg.GCNConv(5, 8)), "a2q")
+    again.load_state_dict(model.state_dict())
+    with pytest.raises(QuantizationError, match="the graph has other edges"):
+        copy.deepcopy(again)(other.x, other.edge_index)
+
+
+def test_pruning_comes_first() -> None:
+    with pytest.raises(PruningError, match="prepared for quantization; prune it before"):
+        gnncompress.prune(prepare(Net(pyg.GCNConv(5, 8)), "qat-int8"), "global", 0.5)
+
+
+class Tied(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.second.weight = self.first.weight
+        self.conv = pyg.GATv2Conv(4, 2, share_weights=True, heads=2)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.second(self.first(self.conv(x, edge_index)))
+
+
+def test_shared_weights_are_quantized_once() -> None:
+    data = random_data(12, 4, 0)
+    model = prepare(Tied(), "qat-int8").eval()
+    assert model.conv.lin_l is model.conv.lin_r
+    calibrate(model, lambda: model(data.x, data.edge_index))
+    rows = {row.metric: row.value for row in bit_measurements(model, lambda: model(data.x, data.edge_index))}
+    assert rows["bits_average_weights"] == pytest.approx(8 + 3 * 64 / (16 + 16 + 4))
+    before = model(data.x, data.edge_index).detach()
+    freeze(model)
+    assert model.first.parametrizations.weight.original is model.second.parametrizations.weight.original
+    assert torch.equal(model(data.x, data.edge_index), before)
+
+
+@pytest.mark.parametrize("config", ["ste-mom", "gc-abs"])
+def test_other_precisions(config: str) -> None:
+    data = random_data(12, 5, 0)
+    model = prepare(Net(pyg.SAGEConv(5, 8), double=True), "qat-int8", config=config).double()
+    model.train()(data.x.double(), data.edge_index).sum().backward()
+    with torch.no_grad():
+        before = model.eval()(data.x.double(), data.edge_index)
+        assert before.dtype == torch.float64
+        torch.testing.assert_close(freeze(model)(data.x.double(), data.edge_index), before)
+
+
+def test_a_range_moves_where_memory_is_shared() -> None:
+    quantizer = Quantizer("a", observer="abs")
+    quantizer(torch.ones(4))
+    quantizer(torch.full((4,), 2.0))
+    quantizer.share_memory()
+    quantizer(torch.full((4,), 9.0))
+    assert quantizer.observer.range.tolist() == [1.0, 9.0]
+
+
+def test_calibration_counts_messages_as_training_does() -> None:
+    x, edges = torch.randn(6, 5), torch.tensor([[0, 1, 2, 3, 4], [1, 2, 3, 4, 5]])
+    x[5] = 1000  # sends nothing
+    conv = prepare(pyg.SAGEConv(5, 8), "ptq-int8").eval()
+    calibrate(conv, lambda: conv(x, edges))
+    assert float(dict(quantizers(conv))["message"].observer.range.abs().max()) < 10
+
+
+def test_weights_of_a_sparse_adjacency_are_quantized() -> None:
+    torch.manual_seed(0)
+    data = random_data(12, 5, 0)
+    weight = torch.rand(data.edge_index.size(1)) + 0.5
+    conv = prepare(pyg.GraphConv(5, 8), "qat-int4")
+    conv(data.x, data.edge_index, weight)
+    size = (12, 12)
+    adjacency = torch.sparse_coo_tensor(data.edge_index.flip(0), weight, size, check_invariants=False).to_sparse_csr()
+    conv.eval()
+    torch.testing.assert_close(conv(data.x, adjacency), conv(data.x, data.edge_index, weight))
+    torch.manual_seed(1)
+    gat = prepare(pyg.GATConv(5, 8, add_self_loops=False), "dq-int8", protect=0.3)
+    gat(data.x, adjacency).sum().backward()
+
+
+def test_nothing_sent_is_nothing_seen() -> None:
+    x = torch.randn(4, 5)
+    for scheme in ("qat-int8", "dq-int8", "a2q"):
+        model = prepare(pyg.SAGEConv(5, 8), scheme)
+        assert model(x, torch.empty(2, 0, dtype=torch.long)).shape == (4, 8)
+    empty = prepare(nn.Sequential(nn.Linear(5, 4), nn.Linear(4, 2)), "a2q", groups=3)
+    empty(torch.empty(0, 5))
+    empty(x)
+
+
+def test_a_copy_between_two_steps() -> None:
+    data = random_data(12, 5, 0)
+    model = prepare(Net(pyg.GCNConv(5, 8)), "a2q", target_bits=2.0)
+    model.train()(data.x, data.edge_index)
+    copy.deepcopy(model).eval()(data.x, data.edge_index)
+    assert float(model.memory_penalty.auxiliary_loss()) > 0
+
+
+def test_sources_and_targets() -> None:
+    x, edges = (torch.randn(3, 5), torch.randn(9, 5)), torch.tensor([[0, 1, 2], [4, 5, 8]])
+    assert prepare(pyg.SAGEConv((5, 5), 8), "qat-int8").train()(x, edges).shape == (9, 8)
+    with pytest.raises(QuantizationError, match="sources and targets are different nodes"):
+        prepare(nn.Sequential(pyg.SAGEConv((5, 5), 8)), "dq-int8")[0].train()(x, edges)
+
+
+class Updating(pyg.MessagePassing):
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.propagate(edge_index, x=x)
+
+    def update(self, aggregates: Tensor, x: Tensor) -> Tensor:
+        self.seen = x
+        return aggregates + x
+
+
+def test_an_update_gets_its_features_as_they_are() -> None:
+    data = random_data(12, 5, 0)
+    conv = prepare(Updating(aggr="sum"), "qat-int2")
+    conv(data.x, data.edge_index)
+    assert conv.seen is data.x
 
 
 def test_layers_that_hooks_do_not_reach_are_refused() -> None:
