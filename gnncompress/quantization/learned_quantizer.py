@@ -28,6 +28,7 @@ from gnncompress.quantization.quantizer import Rows
 
 By = Literal["row", "group", "slice"]
 BITS = 4
+GROUP_BITS = 6
 
 
 class LearnedQuantizer(nn.Module):
@@ -39,10 +40,11 @@ class LearnedQuantizer(nn.Module):
 
     The parameters ``step`` [n] and ``bits`` [n] take their shapes from the first tensor in training, or from what is
     loaded. Their first values come from that tensor, too: steps 2 mean|x| / sqrt(qmax), groups at the quantiles of the
-    rows' largest values, 4 bits, 5 where nothing is negative.
+    rows' largest values, 4 bits, 5 where nothing is negative, groups 6.
 
     Source: Zhu et al., A2Q, ICLR 2023, sections 3.1 to 3.3, and official code. Deviation: the first steps are drawn
-    there at random; these are Learned Step Size Quantization's (Esser et al., ICLR 2020, section 2.1).
+    there at random; these are Learned Step Size Quantization's (Esser et al., ICLR 2020, section 2.1). Groups start
+    at 4 or 5 bits there and hardly move.
     """
 
     def __init__(
@@ -131,8 +133,7 @@ class LearnedQuantizer(nn.Module):
             size, step, bits = 0, torch.empty(0), torch.empty(0)
         else:
             flat = self._flat(x.detach())
-            start = BITS + 1 if self.learns_bits and bool((x >= 0).all()) else BITS
-            start = min(start, self.most_at_first)
+            start = self._first_bits(x)
             across = 0 if self._by_column(x) else 1
             size = self.groups if self.by == "group" else flat.size(1 - across)
             bits = torch.full((size,), float(start))
@@ -148,6 +149,12 @@ class LearnedQuantizer(nn.Module):
                 parameter = getattr(self, name)
                 parameter.materialize((size,), device=x.device, dtype=torch.float32)
                 parameter.copy_(value)
+
+    def _first_bits(self, x: Tensor) -> int:
+        if self.by == "slice":
+            return BITS
+        usual = GROUP_BITS if self.by == "group" else BITS + int(bool((x >= 0).all()))
+        return min(usual, self.most_at_first)
 
     def row_bits(self, x: Tensor) -> Tensor:
         """Return the bits of each row, or slice, of ``x``, as they were learnt."""

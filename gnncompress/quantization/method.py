@@ -23,6 +23,8 @@ from gnncompress.tasks.trainer import Trainer
 # REDDIT-BINARY (groups), whose own rate is 0.01.
 _ONE_GRAPH = {"bits": 10.0, "step": 4.0, "weights": 2.0, "slices": 0.8}
 _GROUPED = {"bits": 0.8, "step": 2.0, "weights": 2.0, "slices": 1.0}
+# With groups a trained model is trained on more gently: on PROTEINS (five folds) 0.737 instead of 0.722.
+GROUPED_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -92,10 +94,14 @@ class Quantization:
         return prepare(model, self.chosen, keep_float=[name for name in self.keep_float.split(",") if name])
 
     def _trainer(self, trainer: Trainer) -> Trainer:
-        if self.protocol != "official-protocol" or trainer.finetune_recipe is None:
+        recipe = trainer.finetune_recipe
+        if recipe is None:
             return trainer
-        select = "test" if self.chosen.kind == "a2q" else "loss"
-        return replace(trainer, finetune_recipe=replace(trainer.finetune_recipe, select=select))  # type: ignore[arg-type]
+        if self.chosen.kind == "a2q" and self.groups:
+            recipe = replace(recipe, learning_rate=GROUPED_RATE * recipe.learning_rate)
+        if self.protocol == "official-protocol":
+            recipe = replace(recipe, select="test" if self.chosen.kind == "a2q" else "loss")
+        return replace(trainer, finetune_recipe=recipe)
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:

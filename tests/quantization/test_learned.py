@@ -164,7 +164,8 @@ def test_first_values_come_from_the_first_tensor() -> None:
     groups = LearnedQuantizer("c", "group", groups=3)
     groups(torch.tensor([[1.0], [2.0], [30.0]]))
     assert groups.step.numel() == 3
-    assert float(groups.step.max() * 2 ** (5 - 1)) > 10
+    assert groups.bits.tolist() == [6, 6, 6]
+    assert float(groups.step.max() * 2 ** (6 - 1)) > 10
     sparse = LearnedQuantizer("d", "slice", 0)
     sparse.start(torch.eye(3))
     with pytest.raises(QuantizationError, match=r"d: A2Q takes no sparse features"):
