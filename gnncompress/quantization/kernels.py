@@ -45,12 +45,15 @@ def grid_codes(x: Tensor, grid: tuple[float, ...]) -> tuple[Tensor, Tensor]:
     return codes, values
 
 
-def steps_rounded(x: Tensor, step: Tensor, most: Tensor) -> Tensor:
-    """Return s sign(x) floor(min(|x| / s, most) + 0.5). Shapes: x [rows, width], step, most [rows, 1] or [1, width]."""
+def steps_rounded(x: Tensor, step: Tensor, most: Tensor) -> tuple[Tensor, bool]:
+    """Return s sign(x) floor(min(|x| / s, most) + 0.5), and whether all values of ``x`` are finite.
+
+    Shapes: x [rows, width], step, most [rows, 1] or [1, width].
+    """
     values = torch.empty_like(x)
     kernel = _rows_rounded if by_row(x, step) else _columns_rounded
-    kernel(x.detach().numpy(), _flat(step), _flat(most), values.numpy())
-    return values
+    largest = kernel(x.detach().numpy(), _bits(x).reshape(x.shape), _flat(step), _flat(most), values.numpy())
+    return values, bool(largest < _INFINITE)
 
 
 def steps_gradients(
@@ -123,26 +126,30 @@ def _grid_codes(x, codes, values, inverse, zero, lowest, highest, scale):  # typ
 
 
 @_compiled
-def _rows_rounded(x, step, most, values):  # type: ignore[no-untyped-def]
-    half = np.float32(0.5)
+def _rows_rounded(x, bits, step, most, values):  # type: ignore[no-untyped-def]
+    half, largest = np.float32(0.5), np.int32(0)
     for row in range(x.shape[0]):
         size, limit = step[row], most[row]
         for column in range(x.shape[1]):
+            largest = max(largest, bits[row, column] & np.int32(_MAGNITUDE))
             magnitude = abs(x[row, column]) / size
             magnitude = limit if magnitude > limit else magnitude
             values[row, column] = np.copysign(size * np.floor(magnitude + half), x[row, column])
+    return largest
 
 
 @_compiled
-def _columns_rounded(x, step, most, values):  # type: ignore[no-untyped-def]
-    half = np.float32(0.5)
+def _columns_rounded(x, bits, step, most, values):  # type: ignore[no-untyped-def]
+    half, largest = np.float32(0.5), np.int32(0)
     for row in range(x.shape[0]):
-        before, after = x[row], values[row]
+        before, row_bits, after = x[row], bits[row], values[row]
         for column in range(x.shape[1]):
+            largest = max(largest, row_bits[column] & np.int32(_MAGNITUDE))
             magnitude = abs(before[column]) / step[column]
             limit = most[column]
             magnitude = limit if magnitude > limit else magnitude
             after[column] = np.copysign(step[column] * np.floor(magnitude + half), before[column])
+    return largest
 
 
 @_reordered

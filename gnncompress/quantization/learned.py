@@ -50,7 +50,7 @@ def quantize_steps(
     Shapes: x [rows, width], step and bits [rows, 1] or [1, width]; the result [rows, width].
     """
     if not torch.is_grad_enabled():
-        return round_steps(x, step_size(step), half_range(bits) - 1)
+        return round_steps(x, step_size(step), half_range(bits) - 1)[0]
     result: Tensor = _Steps.apply(x, step, bits, step_feedback, bits_feedback)
     return result
 
@@ -69,9 +69,11 @@ def _codes(x: Tensor, size: Tensor, most: Tensor) -> Tensor:
     return x.sign() * torch.floor(torch.minimum(x.abs() / size, most) + 0.5)
 
 
-def round_steps(x: Tensor, size: Tensor, most: Tensor) -> Tensor:
-    """Return s sign(x) floor(min(|x| / s, qmax) + 0.5), without gradients of steps and bits."""
-    return kernels.steps_rounded(x, size, most) if kernels.fits(x) else size * _codes(x, size, most)
+def round_steps(x: Tensor, size: Tensor, most: Tensor) -> tuple[Tensor, bool]:
+    """Return s sign(x) floor(min(|x| / s, qmax) + 0.5), without gradients, and whether all of ``x`` is finite."""
+    if kernels.fits(x):
+        return kernels.steps_rounded(x, size, most)
+    return size * _codes(x, size, most), bool(torch.isfinite(x).all())
 
 
 def step_size(step: Tensor) -> Tensor:
@@ -87,7 +89,7 @@ class _Steps(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(x, step, bits)
         ctx.feedback = step_feedback, bits_feedback
-        return round_steps(x, step_size(step), half_range(bits) - 1)
+        return round_steps(x, step_size(step), half_range(bits) - 1)[0]
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:

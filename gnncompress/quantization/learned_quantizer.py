@@ -80,10 +80,10 @@ class LearnedQuantizer(nn.Module):
             return x
         if x.layout != torch.strided:
             raise QuantizationError(f"{self.name}: A2Q takes no sparse features; leave the layer in floats")
-        if not finite(x):
-            raise QuantizationError(f"{self.name}: a value is NaN or infinite")
         if self.frozen and not self.step.is_inference():
             return self._evaluated(x)
+        if not finite(x):
+            raise QuantizationError(f"{self.name}: a value is NaN or infinite")
         flat = self._flat(x)
         step, bits = self._pairs(flat, self._by_column(x))
         if self.training and self.learns_bits:
@@ -121,7 +121,10 @@ class LearnedQuantizer(nn.Module):
         else:
             self._insist_on(flat)
         dim = 0 if self._by_column(x) else 1
-        return self._back(round_steps(flat, size.unsqueeze(dim), most.unsqueeze(dim)), x)
+        values, sound = round_steps(flat, size.unsqueeze(dim), most.unsqueeze(dim))
+        if not sound:
+            raise QuantizationError(f"{self.name}: a value is NaN or infinite")
+        return self._back(values, x)
 
     @torch.no_grad()
     def start(self, x: Tensor) -> None:

@@ -54,7 +54,9 @@ class Observer(nn.Module):
     @property
     def seen(self) -> bool:
         """Whether a batch was observed; on the meta device, where models are only sized, none ever is."""
-        return not self.range.is_meta and not math.isnan(self.range.view(-1)[0])
+        if self.range.is_meta:
+            return False
+        return not math.isnan(self.bounds()[0] if self.channel is None else self.range.view(-1)[0])
 
     def bounds(self) -> tuple[float, float]:
         """Return the range of a tensor as numbers, NaN as long as nothing was seen."""
