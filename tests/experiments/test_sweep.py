@@ -124,11 +124,13 @@ def test_failed_run_is_recorded_passed_over_and_tried_again(tmp_path: Path, monk
     tried = []
     genuine = trainer_module.train
 
-    def diverging(model: object, task: object, recipe: object, seed: int, phase: str, *rest: object) -> object:
+    def diverging(
+        model: object, task: object, recipe: object, seed: int, phase: str, *rest: object, **named: object
+    ) -> object:
         tried.append((seed, phase))
         if seed == 0:
             raise TrainingError("train: the loss is nan at epoch 2 (seed 0); lower the learning rate")
-        return genuine(model, task, recipe, seed, phase, *rest)  # type: ignore[arg-type]
+        return genuine(model, task, recipe, seed, phase, *rest, **named)  # type: ignore[arg-type]
 
     monkeypatch.setattr(trainer_module, "train", diverging)
     specs = [

@@ -79,7 +79,7 @@ def test_dropped_edges_come_back_and_go_in_both_directions() -> None:
     data = edge_order(random_data(30, 4, 1, share=0.5))
     model = NESS(4, 64, dropout=0.0, edge_dropout=0.5).train()
     seen: list[torch.Tensor] = []
-    model._propagate = lambda hidden, edges, part: seen.append(edges) or torch.zeros(4, 30, 32)  # type: ignore[assignment, func-returns-value]
+    model.propagation.forward = lambda hidden, edges, part: seen.append(edges) or torch.zeros(4, 30, 32)  # type: ignore[assignment, func-returns-value, method-assign]
     for _ in range(20):
         model(data.x, data.edge_index, data.edge_order)
     for edges in seen:
