@@ -80,7 +80,8 @@ def quantize(
     ] = False,
     finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="Train on with the quantizers.")] = True,
     finetune_epochs: Annotated[
-        int | None, typer.Option("--finetune-epochs", min=1, help="Most epochs of that. Default: as many as training.")
+        int | None,
+        typer.Option("--finetune-epochs", min=1, help="Most epochs of that. Default: those of the workload."),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list every quantizer, where it stands and its bits.")
