@@ -33,6 +33,10 @@ class QuantizationError(GnncompressError):
     """A model or its values that cannot be quantized as asked; the text names the layer."""
 
 
+class ExecutionError(GnncompressError):
+    """Input that a program of whole numbers cannot be run on."""
+
+
 class CheckpointError(GnncompressError):
     """A checkpoint file that cannot be read or written; the text names the file."""
 

@@ -27,6 +27,11 @@ from gnncompress.models.non_edges import draw_non_edges
 READOUTS = {"mean": global_mean_pool, "max": global_max_pool, "sum": global_add_pool}
 
 
+def read_out(kind: str, x: Tensor, batch: Tensor | None) -> Tensor:
+    """Return the mean, max or sum over the nodes of each graph; all nodes are one graph without ``batch``."""
+    return READOUTS[kind](x, batch)
+
+
 class ConvNet(nn.Module):
     """h_l = activation(conv_l(dropout(h_{l-1}))), without activation after the last convolution of a node model.
 
@@ -66,7 +71,7 @@ class ConvNet(nn.Module):
         x = self.convolve(self.convs[-1], self.dropout(x), edge_index, batch)
         if not self.readout:
             return x
-        return self.lin(self.dropout(READOUTS[self.readout](self.act(x), batch)))
+        return self.lin(self.dropout(read_out(self.readout, self.act(x), batch)))
 
     def convolve(self, conv: nn.Module, x: Tensor, edge_index: Tensor, batch: Tensor | None) -> Tensor:
         """Call one convolution."""

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GINConv
 
-from gnncompress.models.convnet import READOUTS
+from gnncompress.models.convnet import read_out
 
 
 class GIN(nn.Module):
@@ -44,7 +44,7 @@ class GIN(nn.Module):
         """Return one logit per graph and class."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(x, edge_index))
-        pooled = READOUTS[self.readout](x, batch)
+        pooled = read_out(self.readout, x, batch)
         return self.lin2(self.dropout(F.relu(self.lin1(pooled))))
 
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.nn import GCNConv
 
-from gnncompress.models.convnet import READOUTS
+from gnncompress.models.convnet import read_out
 
 
 class GNNNet(nn.Module):
@@ -28,4 +28,4 @@ class GNNNet(nn.Module):
         """Return one logit per graph and class."""
         for conv in self.convs:
             x = F.relu(conv(x, edge_index))
-        return self.lin(READOUTS["max"](x, batch))
+        return self.lin(read_out("max", x, batch))

@@ -16,53 +16,7 @@ from torch.nn import functional as F
 from torch_geometric.nn import MessagePassing
 
 from gnncompress.models.dropout import FeatureDropout
-
-
-def spline_basis(
-    pseudo: Tensor, kernel_size: Sequence[int], is_open: Sequence[bool], degree: int
-) -> tuple[Tensor, Tensor]:
-    """Evaluate the B-spline basis at pseudo-coordinates.
-
-    Per dimension with kernel size K and degree m: v = u (K - m) for an open spline, u K for a closed one;
-    with i = floor(v) and f = v - i, the m + 1 functions that are not zero sit at kernel indices (i + k) mod K,
-    k = 0..m, with the values of the uniform B-spline segments. Dimensions multiply; dimension 0 is fastest in
-    the flat kernel index.
-
-    Shapes: pseudo [E, D] in [0, 1] -> basis [E, S] and index [E, S] with S = (m + 1)^D.
-
-    Source: Fey et al., SplineCNN, CVPR 2018, section 3.2.
-    """
-    basis = pseudo.new_ones(pseudo.size(0), 1)
-    index = torch.zeros(pseudo.size(0), 1, dtype=torch.long, device=pseudo.device)
-    stride = 1
-    for dimension, (size, opened) in enumerate(zip(kernel_size, is_open, strict=True)):
-        position = pseudo[:, dimension] * (size - degree if opened else size)
-        start = position.floor()
-        weights = _segments(position - start, degree)
-        offsets = torch.arange(degree + 1, device=pseudo.device)
-        local = (start.long().unsqueeze(1) + offsets) % size
-        basis = (weights.unsqueeze(2) * basis.unsqueeze(1)).flatten(1)
-        index = (local.unsqueeze(2) * stride + index.unsqueeze(1)).flatten(1)
-        stride *= size
-    return basis, index
-
-
-def _segments(f: Tensor, degree: int) -> Tensor:
-    """Return the values [E, degree + 1] of the B-spline segments at fractional position f [E]."""
-    if degree == 1:
-        parts = [1 - f, f]
-    elif degree == 2:
-        parts = [0.5 * f**2 - f + 0.5, -(f**2) + f + 0.5, 0.5 * f**2]
-    elif degree == 3:
-        parts = [
-            (1 - f) ** 3 / 6,
-            (3 * f**3 - 6 * f**2 + 4) / 6,
-            (-3 * f**3 + 3 * f**2 + 3 * f + 1) / 6,
-            f**3 / 6,
-        ]
-    else:
-        raise ValueError(f"spline degree {degree} is not one of 1, 2, 3")
-    return torch.stack(parts, dim=1)
+from gnncompress.splines import kernel_coefficients
 
 
 class SplineConv(MessagePassing):
@@ -113,9 +67,7 @@ class SplineConv(MessagePassing):
         stacked = torch.cat([*weight.unbind(0), self.lin.weight.t()], dim=1)
         transformed = x @ stacked
         neighbours, root = transformed.split([kernels * self.out_channels, self.out_channels], dim=1)
-        basis, index = spline_basis(pseudo, self.kernel_size, self.is_open_spline, self.degree)
-        # Small kernels fold onto each other (K = m + 1, closed), so indices may repeat: add, do not assign.
-        coefficients = basis.new_zeros(basis.size(0), kernels).scatter_add(1, index, basis)
+        coefficients = kernel_coefficients(pseudo, self.kernel_size, self.is_open_spline, self.degree)
         out: Tensor = self.propagate(edge_index, x=neighbours, coefficients=coefficients)
         return out + root + self.bias
 

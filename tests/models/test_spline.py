@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from gnncompress.datasets.transforms import sparse_features
 from gnncompress.models import build_model
-from gnncompress.models.spline import SplineConv, spline_basis
+from gnncompress.models.spline import SplineConv
+from gnncompress.splines import spline_basis
 
 
 def slow_segments(f: float, degree: int) -> list[float]:

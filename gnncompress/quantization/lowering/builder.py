@@ -1,0 +1,216 @@
+"""Writes a program while a model is walked through: quantizers become roundings, layers products and sums."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from gnncompress.errors import QuantizationError
+from gnncompress.quantization.lowering.values import STORED, Codes, Floats, Sum, fit_codes, fit_values, stored
+from gnncompress.quantization.quantizer import Quantizer
+from gnncompress.quantization.weights import QuantizedWeight
+from gnncompress.runtime.arrays import numbers
+from gnncompress.runtime.floating import Call, Pad
+from gnncompress.runtime.operations import Add, Linear, LookUp, Quantize, Rescale, Values
+from gnncompress.runtime.program import Operation
+from gnncompress.runtime.vectors import (
+    HIGH,
+    HIGH_2,
+    LOW,
+    LOW_2,
+    MINUS_ZERO,
+    NUMBERS,
+    OTHER,
+    SCALE,
+    SCALE_2,
+    SHIFT,
+    SHIFT_2,
+    padded,
+)
+
+Value = Codes | Floats | Sum
+# A product of so many codes fits into 32 bits: 128 x 255 each, their own zero points counted.
+MOST_INPUTS = (2**31 - 1) // (128 * 256)
+
+
+class Builder:
+    """The program so far. Registers are called after the quantizers that make them."""
+
+    def __init__(self) -> None:
+        self.operations: list[Operation] = []
+        self.floats: dict[str, str] = {}
+        self._names: Counter[str] = Counter()
+
+    def name(self, wanted: str) -> str:
+        """Return ``wanted`` as the name of a register that there is not yet."""
+        self._names[wanted] += 1
+        return wanted if self._names[wanted] == 1 else f"{wanted}#{self._names[wanted]}"
+
+    def add(self, operation: Operation) -> str:
+        """Append an operation and return its register."""
+        self.operations.append(operation)
+        return operation.out
+
+    def quantized(self, value: Value, quantizer: Quantizer, width: int = 0) -> Codes:
+        """Return the codes of a value; ``width`` is that of floats of unknown width."""
+        grid = stored(quantizer)
+        if isinstance(value, Sum):
+            return self._added(value, quantizer)
+        if isinstance(value, Floats):
+            width = value.width or width
+            limits = float(grid.scale), float(grid.zero), float(grid.low), float(grid.high)
+            out = self.add(Quantize(self.name(quantizer.name), value.register, *limits, width))
+            return Codes(out, grid.table(quantizer, width), grid.low, grid.high)
+        codes = grid.codes(quantizer, value.table)
+        table = grid.table(quantizer, value.width)
+        used = slice(value.low + 128, value.high + 129)
+        if (codes[used] == STORED[used, None]).all():
+            return Codes(value.register, table, value.low, value.high)
+        exact = value.table.double().numpy() / grid.scale + grid.zero
+        line = fit_codes(codes, exact, value.low, value.high)
+        out = self.name(quantizer.name)
+        if line is None:
+            same = (codes == codes[:, :1]).all()
+            short = np.clip(codes[:, :1] if same else codes, -128, 127).astype(np.int8)
+            if not same:
+                short = np.pad(short, ((0, 0), (0, padded(value.width) - value.width)))
+            self.add(LookUp(out, value.register, short))
+        else:
+            scale, shift, low, high = line
+            given = {SCALE: scale, SHIFT: shift, LOW: low, HIGH: high}
+            self.add(Rescale(out, value.register, numbers(value.width, given)))
+        return Codes(out, table, grid.low, grid.high)
+
+    def _added(self, value: Sum, quantizer: Quantizer) -> Codes:
+        grid = stored(quantizer)
+        first, second = value.first, value.second
+        line = fit_values(first.table, first.low, first.high)
+        if line is None or (line[0] > first.low).any() or (line[1] < first.high).any():
+            return self.quantized(self.in_floats(value), quantizer)
+        _, _, scale, shift = line
+        register, factor, constant = self._addend(second, first.width)
+        given = {
+            SCALE: 1.0,
+            SCALE_2: scale / grid.scale,
+            SHIFT_2: (shift + value.factor * constant) / grid.scale + grid.zero,
+            OTHER: value.factor * factor / grid.scale,
+            LOW_2: grid.low,
+            HIGH_2: grid.high,
+        }
+        out = self.add(
+            Add(self.name(quantizer.name), first.register, register, numbers(first.width, given))  # type: ignore[arg-type]
+        )
+        return Codes(out, grid.table(quantizer, first.width), grid.low, grid.high)
+
+    def _addend(self, value: Codes | Floats, width: int) -> tuple[str, Any, Any]:
+        """Return a register to add with the scale and the shift, a number or one a channel, that make values of it."""
+        if isinstance(value, Codes):
+            line = fit_values(value.table, value.low, value.high)
+            if line is not None and (line[0] <= value.low).all() and (line[1] >= value.high).all():
+                return value.register, line[2], line[3]
+            value = self.values(value)
+        if not value.padded:
+            value = Floats(self.add(Pad(self.name(f"{value.register}.padded"), value.register, width)), width, True)
+        return value.register, 1.0, 0.0
+
+    def values(self, value: Codes) -> Floats:
+        """Return the values that codes stand for."""
+        table = value.table.contiguous()
+        same = bool((table == table[:, :1]).all())
+        short = table[:, :1] if same else torch.nn.functional.pad(table, (0, padded(value.width) - value.width))
+        out = self.name(f"{value.register}.values")
+        self.add(Values(out, value.register, short.contiguous().numpy(), value.width))
+        return Floats(out, value.width, True)
+
+    def in_floats(self, value: Value) -> Floats:
+        """Return any value in floats."""
+        if isinstance(value, Codes):
+            return self.values(value)
+        if isinstance(value, Sum):
+            parts = self.values(value.first), self.in_floats(value.second)
+            return self.call(lambda a, b: a + value.factor * b, parts, "add", value.first.width)
+        return value
+
+    def call(
+        self, function: Callable[..., Any], given: Sequence[Value | str], what: str, width: int = 0, name: str = ""
+    ) -> Floats:
+        """Let a function of torch make a register of floats of others, floats or inputs."""
+        sources = [one if isinstance(one, str) else self.in_floats(one) for one in given]
+        registers = tuple(one if isinstance(one, str) else one.register for one in sources)
+        widths = tuple(0 if isinstance(one, str) else one.width for one in sources)
+        return Floats(self.add(Call(self.name(name or what), registers, widths, function, what)), width)
+
+    def each(self, value: Value, function: Callable[[Tensor], Tensor], what: str) -> Value:
+        """Apply to a value what looks at one channel of one row at a time."""
+        if isinstance(value, Codes):
+            with torch.no_grad():
+                table = function(value.table.contiguous().clone())
+            return Codes(value.register, table, value.low, value.high)
+        floats = self.in_floats(value)
+        return self.call(function, [floats], what, floats.width)
+
+    def linear(
+        self, value: Codes, weight: tuple[np.ndarray, Any, Any], bias: Tensor | None, quantizer: Quantizer | None, name: str
+    ) -> Codes | Floats:
+        """Multiply codes by a weight of codes (codes [inputs, outputs], scales, zero points) and round, if that follows.
+
+        Raises:
+            QuantizationError: naming the layer, if it has so many inputs that a sum may not fit into 32 bits.
+        """
+        codes, scales, zeros = weight
+        inputs, outputs = codes.shape
+        if inputs > MOST_INPUTS:
+            raise QuantizationError(f"{name}: sums of {inputs:,} products may not fit into 32 bits; leave it in floats")
+        line = fit_values(value.table, value.low, value.high)
+        assert line is not None and value.width == inputs, name
+        source_scale = float(line[2][0])
+        source_zero = round(-float(line[3][0]) / source_scale)
+        scale = source_scale * np.broadcast_to(np.asarray(scales, np.float64), (outputs,))
+        zeros = np.broadcast_to(np.asarray(zeros, np.float64), (outputs,))
+        columns = codes.astype(np.float64).sum(0)
+        shift = scale * source_zero * (inputs * zeros - columns)
+        if bias is not None:
+            shift = shift + bias.detach().double().numpy()
+        padded_codes = np.zeros((padded(inputs), padded(outputs)), np.int8)
+        padded_codes[:inputs, :outputs] = codes
+        if quantizer is None:
+            given = {MINUS_ZERO: -zeros, SCALE: scale, SHIFT: shift}
+            out = self.name(f"{name}.product")
+            table = numbers(outputs, given)[: SHIFT + 1]
+            self.add(Linear(out, value.register, padded_codes, source_zero, table, outputs, floats=True))
+            return Floats(out, outputs, True)
+        grid = stored(quantizer)
+        given = {
+            MINUS_ZERO: -zeros,
+            SCALE: scale / grid.scale,
+            SHIFT: shift / grid.scale + grid.zero,
+            LOW: grid.low,
+            HIGH: grid.high,
+        }
+        out = self.name(quantizer.name)
+        self.add(Linear(out, value.register, padded_codes, source_zero, numbers(outputs, given), outputs))
+        return Codes(out, grid.table(quantizer, outputs), grid.low, grid.high)
+
+
+def weight_codes(module: nn.Module, name: str = "weight") -> tuple[np.ndarray, Any, Any]:
+    """Return the codes of a frozen weight with their scales and zero points, numbers or shaped as the weight."""
+    chain: Any = module.parametrizations[name]  # type: ignore[index]
+    (step,) = chain
+    assert isinstance(step, QuantizedWeight) and isinstance(step.quantizer, Quantizer)
+    grid = step.quantizer.grid(chain.original.dim())
+    scale, zero = (part.numpy() if isinstance(part, Tensor) else part for part in (grid.scale, grid.zero_point))
+    return chain.original.numpy(), scale, zero
+
+
+def has_codes(module: nn.Module, name: str = "weight") -> bool:
+    """Say whether a module's weight is codes."""
+    return parametrize.is_parametrized(module, name)
+
+
+__all__ = ["NUMBERS", "Builder", "Value", "has_codes", "weight_codes"]

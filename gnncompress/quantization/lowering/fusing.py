@@ -1,0 +1,63 @@
+"""Making one operation of two: what follows a sum is rounded again, or added to, while it is in registers."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+
+from gnncompress.runtime import kernels
+from gnncompress.runtime.operations import Add, Aggregate, Linear, Rescale, Weighted
+from gnncompress.runtime.program import Operation, Program
+from gnncompress.runtime.vectors import HIGH, HIGH_2, LOW, LOW_2, OTHER, SCALE, SCALE_2, SHIFT, SHIFT_2
+
+_Summing = Linear | Aggregate | Weighted
+
+
+def fuse(program: Program) -> Program:
+    """Return the same program with every rescaling or addition of a sum that nothing else reads made part of it."""
+    uses = Counter(name for one in program.operations for name in (*one.own(), *one.whole()))
+    uses[program.result] += 1
+    made: list[Operation] = []
+    place: dict[str, int] = {}
+    for operation in program.operations:
+        at = place.get(operation.source) if isinstance(operation, (Rescale, Add)) else None
+        before = made[at] if at is not None else None
+        if isinstance(before, _Summing) and uses[before.out] == 1 and before.second == kernels.NONE and not (
+            isinstance(before, Linear) and before.floats
+        ):  # fmt: skip
+            joined = _again(before, operation) if isinstance(operation, Rescale) else _added(before, operation, place, at)
+            if joined is not None:
+                made[at] = joined
+                place[operation.out] = at
+                continue
+        place[operation.out] = len(made)
+        made.append(operation)
+    return replace(program, operations=tuple(made))
+
+
+def _again(before: _Summing, operation: Rescale) -> _Summing:
+    numbers, follow = before.numbers.copy(), operation.numbers
+    scale, shift = follow[SCALE], follow[SHIFT]
+    ends = np.stack([np.rint(numbers[bound] * scale + shift) for bound in (LOW, HIGH)])
+    ends = np.clip(ends, follow[LOW], follow[HIGH])
+    fused = _aligned(numbers)
+    fused[SCALE_2], fused[SHIFT_2] = scale, shift
+    fused[LOW_2], fused[HIGH_2] = ends.min(0), ends.max(0)
+    return replace(before, out=operation.out, numbers=fused, second=kernels.AGAIN)
+
+
+def _added(before: _Summing, operation: Add, place: dict[str, int], at: int) -> _Summing | None:
+    if place.get(operation.other, -1) >= at:
+        return None  # what is added is not there yet
+    fused = _aligned(before.numbers)
+    for row in (SCALE_2, SHIFT_2, OTHER, LOW_2, HIGH_2):
+        fused[row] = operation.numbers[row]
+    return replace(before, out=operation.out, numbers=fused, second=kernels.ADD, other=operation.other)
+
+
+def _aligned(numbers: np.ndarray) -> np.ndarray:
+    from gnncompress.runtime.arrays import aligned
+
+    return aligned(numbers)

@@ -1,0 +1,153 @@
+"""Operations that make the weights of messages: normalization, attention, splines. They compute in floats, once an edge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch_geometric.nn.conv.gcn_conv import gcn_norm
+from torch_geometric.utils import add_self_loops, remove_self_loops, softmax
+
+from gnncompress.errors import ExecutionError
+from gnncompress.runtime.graphs import Neighbours, neighbours
+from gnncompress.runtime.program import Operation
+from gnncompress.splines import kernel_coefficients
+
+if TYPE_CHECKING:
+    from gnncompress.runtime.executor import Context
+
+
+@dataclass(frozen=True)
+class WeightedNeighbours(Neighbours):
+    """Neighbours with K weights an edge, in their order. Shapes: weights [edges, K]."""
+
+    weights: np.ndarray
+
+
+def weighted(edges: Tensor, weights: Tensor, nodes: int) -> WeightedNeighbours:
+    """Sort edges and their weights [E] or [E, K] by target; see ``neighbours``."""
+    found = neighbours(edges, nodes)
+    by_edge = weights.detach().float().reshape(len(weights), -1)[torch.from_numpy(found.order)]
+    return WeightedNeighbours(found.starts, found.sources, found.order, by_edge.contiguous().numpy())
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Codes of floats and the values that they stand for: scale (code - zero)."""
+
+    scale: float
+    zero: float
+    low: float
+    high: float
+
+    def rounded(self, x: Tensor) -> Tensor:
+        """Return ``x`` on the grid."""
+        codes = (x * (1 / self.scale)).add_(self.zero).round_().clamp_(self.low, self.high)
+        return codes.sub_(self.zero).mul_(self.scale)
+
+
+@dataclass(frozen=True, eq=False)
+class Normalized(Operation):
+    """Neighbours with the weights of a GCN: D^-1/2 (A + I) D^-1/2, rounded."""
+
+    edge_index: str
+    edge_weight: str
+    like: str
+    improved: bool
+    loops: bool
+    grid: Scale
+
+    by_row: ClassVar[bool] = False
+    WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "edge_weight", "like")
+
+    def run(self, env: Mapping[str, Any], context: Context) -> WeightedNeighbours:
+        """Return the neighbours, worked out once for a tensor of edges."""
+        edges: Tensor = env[self.edge_index]
+        weight: Tensor | None = env.get(self.edge_weight)
+        nodes = len(env[self.like])
+        key = type(self), self.out, nodes
+        known = context.memory.get(key, (edges, weight))
+        if known is not None:
+            return known
+        check(edges, nodes)
+        index, norm = gcn_norm(edges, weight, nodes, self.improved, self.loops, dtype=torch.float32)
+        return context.memory.keep(key, (edges, weight), weighted(index, self.grid.rounded(norm), nodes))
+
+
+@dataclass(frozen=True, eq=False)
+class Attention(Operation):
+    """Neighbours with the attention of a GAT: softmax of LeakyReLU of rounded logits, in floats.
+
+    Shapes: source [nodes, heads * columns] codes, attention [2, heads, columns] for sources and targets.
+    """
+
+    edge_index: str
+    source: str
+    source_scale: float
+    source_zero: float
+    attention: np.ndarray
+    slope: float
+    loops: bool
+    grid: Scale
+
+    by_row: ClassVar[bool] = False
+    WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "source")
+
+    def run(self, env: Mapping[str, Any], context: Context) -> WeightedNeighbours:
+        """Return the neighbours with a weight for each head."""
+        edges: Tensor = env[self.edge_index]
+        nodes = len(env[self.source])
+        check(edges, nodes)
+        _, heads, columns = self.attention.shape
+        x = torch.from_numpy(env[self.source][:, : heads * columns]).float()
+        x = x.sub_(self.source_zero).mul_(self.source_scale).view(nodes, heads, columns)
+        of_source, of_target = ((x * torch.from_numpy(half)).sum(-1) for half in self.attention)
+        if self.loops:
+            edges = add_self_loops(remove_self_loops(edges)[0], num_nodes=nodes)[0]
+        logits = self.grid.rounded(of_source[edges[0]] + of_target[edges[1]])
+        weights = softmax(F.leaky_relu(logits, self.slope), edges[1], num_nodes=nodes)
+        return weighted(edges, weights, nodes)
+
+
+@dataclass(frozen=True, eq=False)
+class Splines(Operation):
+    """Neighbours with the rounded B-spline weights of their pseudo-coordinates."""
+
+    edge_index: str
+    pseudo: str
+    like: str
+    kernel_size: tuple[int, ...]
+    is_open: tuple[bool, ...]
+    degree: int
+    grid: Scale
+
+    by_row: ClassVar[bool] = False
+    WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "pseudo", "like")
+
+    def run(self, env: Mapping[str, Any], context: Context) -> WeightedNeighbours:
+        """Return the neighbours, worked out once for a tensor of edges and one of coordinates."""
+        edges: Tensor = env[self.edge_index]
+        pseudo: Tensor = env[self.pseudo]
+        nodes = len(env[self.like])
+        key = type(self), self.out, nodes
+        known = context.memory.get(key, (edges, pseudo))
+        if known is not None:
+            return known
+        weights = kernel_coefficients(pseudo, self.kernel_size, self.is_open, self.degree)
+        return context.memory.keep(key, (edges, pseudo), weighted(edges, self.grid.rounded(weights), nodes))
+
+
+def check(edges: Tensor, nodes: int) -> None:
+    """Insist on node numbers in [0, nodes).
+
+    Raises:
+        ExecutionError: naming one that is not.
+    """
+    if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= nodes):
+        wrong = edges[(edges < 0) | (edges >= nodes)][0].item()
+        raise ExecutionError(f"edge_index has node {wrong}, but the features have {nodes} rows, 0 to {nodes - 1}")

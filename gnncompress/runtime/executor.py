@@ -1,0 +1,161 @@
+"""Running a program: blocks of rows go through as many operations as possible while they are in a cache."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import torch
+
+from gnncompress.runtime.arrays import empty
+from gnncompress.runtime.graphs import Memory
+from gnncompress.runtime.program import Operation, Program
+
+# So many bytes of a block's sums fit into a cache of the second level beside what they are made of.
+_BLOCK_BYTES = 1 << 20
+
+
+@dataclass
+class Context:
+    """What lasts from call to call: what was worked out from edges, and how many values were beyond their range."""
+
+    memory: Memory = field(default_factory=Memory)
+    clamped: Counter[str] = field(default_factory=Counter)
+    seen: Counter[str] = field(default_factory=Counter)
+
+    def count(self, name: str, clamped: int, of: int) -> None:
+        """Count values of an input that were beyond its range, and all of them."""
+        self.clamped[name] += clamped
+        self.seen[name] += of
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Operations that a block of rows can go through before the next does; or one that is not by row.
+
+    ``kept`` are the registers that later phases read, ``dropped`` those that none reads any more.
+    """
+
+    operations: tuple[Operation, ...]
+    kept: frozenset[str]
+    dropped: frozenset[str]
+
+    @property
+    def by_row(self) -> bool:
+        return self.operations[0].by_row
+
+
+class Block:
+    """A range of rows, as the operations of a phase see it."""
+
+    def __init__(self, env: Mapping[str, Any], local: dict[str, Any], pool: dict[Any, Any], first: int, last: int) -> None:
+        self.env, self.local, self.pool, self.first, self.last = env, local, pool, first, last
+
+    def rows(self, name: str) -> Any:
+        """Return the block's rows of a register; of sparse codes all, since their rows are found by number."""
+        if name in self.local:
+            return self.local[name][: self.last - self.first]
+        value = self.env[name]
+        if isinstance(value, torch.Tensor):
+            value = value.numpy()
+        return value[self.first : self.last] if isinstance(value, np.ndarray) else value
+
+    def whole(self, name: str) -> Any:
+        """Return all of a register."""
+        return self.env[name]
+
+    def scratch(self, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
+        """Return room that the next operation may use again."""
+        key = dtype, shape[1:]
+        room = self.pool.get(key)
+        if room is None or len(room) < shape[0]:
+            room = self.pool[key] = empty(shape, dtype)
+        return room[: shape[0]]
+
+
+def run(program: Program, phases: tuple[Phase, ...], given: Mapping[str, Any], context: Context) -> Any:
+    """Return the program's result for the inputs ``given``, on as many threads as torch is set to use."""
+    env = dict(given)
+    for phase in phases:
+        if phase.by_row:
+            _run_by_row(phase, env)
+        else:
+            (operation,) = phase.operations
+            env[operation.out] = operation.run(env, context)
+        for name in phase.dropped:
+            env.pop(name, None)
+    return env[program.result]
+
+
+def phases_of(program: Program) -> tuple[Phase, ...]:
+    """Return a program's phases."""
+    groups: list[list[Operation]] = []
+    for operation in program.operations:
+        made = {before.out for before in groups[-1]} if groups else set()
+        if groups and operation.by_row and groups[-1][0].by_row and not made & set(operation.whole()):
+            groups[-1].append(operation)
+        else:
+            groups.append([operation])
+    phases = []
+    for number, group in enumerate(groups):
+        later = {name for after in groups[number + 1 :] for one in after for name in (*one.own(), *one.whole())}
+        later.add(program.result)
+        made = {one.out for one in group}
+        read = {name for one in group for name in (*one.own(), *one.whole())}
+        phases.append(Phase(tuple(group), frozenset(made & later), frozenset((read | made) - later)))
+    return tuple(phases)
+
+
+def _run_by_row(phase: Phase, env: dict[str, Any]) -> None:
+    first = phase.operations[0]
+    source = env[next(iter((*first.own(), *first.whole()[-1:])))]
+    height = len(source)
+    shapes = dict(env)
+    local: list[Operation] = []
+    for operation in phase.operations:
+        room = operation.empty(0, shapes)
+        shapes[operation.out] = room
+        if operation.out in phase.kept:
+            env[operation.out] = operation.empty(height, shapes)
+        else:
+            local.append(operation)
+    widest = max(shapes[operation.out].shape[1] for operation in phase.operations)
+    threads = torch.get_num_threads()
+    size = max(min(_BLOCK_BYTES // (4 * max(widest, 1)), -(-height // threads)), 64)
+    starts = range(0, height, size)
+
+    def work(mine: range) -> None:
+        room = {operation.out: operation.empty(min(size, height), shapes) for operation in local}
+        pool: dict[Any, Any] = {}
+        for begin in mine:
+            block = Block(env, room, pool, begin, min(begin + size, height))
+            for operation in phase.operations:
+                operation.rows(block)
+
+    if threads == 1 or len(starts) < 2:
+        work(starts)
+    else:
+        for _ in _workers(threads).map(work, (starts[number::threads] for number in range(threads))):
+            pass
+
+
+@lru_cache(maxsize=1)
+def _workers(threads: int) -> ThreadPoolExecutor:
+    """Return threads that take blocks; each has torch to itself with one thread."""
+    started = Barrier(threads)
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        started.wait()
+
+    workers = ThreadPoolExecutor(threads, "gnncompress")
+    for future in [workers.submit(begin) for _ in range(threads)]:
+        future.result()
+    torch.set_num_threads(threads)  # the last call decides what threads to come are given
+    return workers

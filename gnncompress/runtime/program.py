@@ -1,0 +1,94 @@
+"""A program: a list of operations on named registers, and its text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from gnncompress.runtime.executor import Block
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """Makes the register ``out``. Those named in ``OWN`` are read row by row, those in ``WHOLE`` anywhere.
+
+    An operation that is ``by_row`` makes a range of rows from the same rows of what it reads row by row, so that blocks
+    of rows may go through many operations before the next block does.
+    """
+
+    out: str
+
+    OWN: ClassVar[tuple[str, ...]] = ()
+    WHOLE: ClassVar[tuple[str, ...]] = ()
+    by_row: ClassVar[bool] = True
+
+    def own(self) -> list[str]:
+        """Return the registers that are read row by row."""
+        return [name for field in self.OWN for name in _names(getattr(self, field))]
+
+    def whole(self) -> list[str]:
+        """Return the registers that are read anywhere."""
+        return [name for field in self.WHOLE for name in _names(getattr(self, field))]
+
+    def empty(self, rows: int, env: Mapping[str, Any]) -> Any:
+        """Return room for ``rows`` rows of what the operation makes."""
+        raise NotImplementedError
+
+    def rows(self, block: Block) -> None:
+        """Make the rows of a block."""
+        raise NotImplementedError
+
+    def run(self, env: Mapping[str, Any], context: Any) -> Any:
+        """Return what the operation makes, if it is not by row."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return f"{self.out} = {type(self).__name__.lower()} {describe(self)}"
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """Operations in the order of their execution, the names of the inputs, and the register that is the result.
+
+    The result has ``width`` columns, 0 if that is not known. ``floats`` says which layers run in floats, and why.
+    """
+
+    operations: tuple[Operation, ...]
+    inputs: tuple[str, ...]
+    result: str
+    width: int = 0
+    floats: tuple[tuple[str, str], ...] = ()
+
+    def __str__(self) -> str:
+        lines = [f"inputs {', '.join(self.inputs)}", *map(str, self.operations), f"result {self.result}"]
+        lines += [f"in floats: {layer} ({why})" for layer, why in self.floats]
+        return "\n".join(lines)
+
+
+def describe(operation: Operation) -> str:
+    """Return an operation's registers and numbers as text, arrays by their shape or only value."""
+    parts = []
+    for field in fields(operation):
+        value = getattr(operation, field.name)
+        if field.name == "out" or (isinstance(value, str) and not value):
+            continue
+        parts.append(f"{field.name}={shown(value)}")
+    return " ".join(parts)
+
+
+def shown(value: Any) -> str:
+    """Return a field's value as text."""
+    if isinstance(value, np.ndarray):
+        same = value.size and (value == value.flat[0]).all()
+        return f"{value.flat[0]:g}" if same else f"{value.dtype}[{'x'.join(map(str, value.shape))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _names(value: Any) -> Iterable[str]:
+    if value is None or value == "":
+        return ()
+    return (value,) if isinstance(value, str) else value
