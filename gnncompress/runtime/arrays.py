@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 import torch
 
-from gnncompress.runtime.vectors import LOW, LOW_2, HIGH, HIGH_2, NUMBERS, padded
+from gnncompress.runtime.rounding import HIGH, HIGH_2, LOW, LOW_2, NUMBERS
+from gnncompress.runtime.vectors import padded
 
 
 def empty(shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:

@@ -17,8 +17,8 @@ from gnncompress.runtime.arrays import empty
 from gnncompress.runtime.graphs import Memory
 from gnncompress.runtime.program import Operation, Program
 
-# So many bytes of a block's sums fit into a cache of the second level beside what they are made of.
-_BLOCK_BYTES = 1 << 20
+# Two registers of so many bytes fit into a cache of the second level.
+_BLOCK_BYTES = 1 << 19
 
 
 @dataclass
@@ -70,9 +70,9 @@ class Block:
         """Return all of a register."""
         return self.env[name]
 
-    def scratch(self, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
-        """Return room that the next operation may use again."""
-        key = dtype, shape[1:]
+    def scratch(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
+        """Return room that the next operation may use again under the same name."""
+        key = name, shape[1:]
         room = self.pool.get(key)
         if room is None or len(room) < shape[0]:
             room = self.pool[key] = empty(shape, dtype)
@@ -127,7 +127,7 @@ def _run_by_row(phase: Phase, env: dict[str, Any]) -> None:
             local.append(operation)
     widest = max(shapes[operation.out].shape[1] for operation in phase.operations)
     threads = torch.get_num_threads()
-    size = max(min(_BLOCK_BYTES // (4 * max(widest, 1)), -(-height // threads)), 64)
+    size = max(min(_BLOCK_BYTES // max(widest, 1), -(-height // threads)), 64)
     starts = range(0, height, size)
 
     def work(mine: range) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnncompress.runtime import kernels
 from gnncompress.runtime.arrays import values
 from gnncompress.runtime.program import Operation
 
@@ -55,8 +56,7 @@ class Pad(Operation):
         """Return the padded copy."""
         x: Tensor = env[self.source]
         made = values(len(x), self.width)
-        made[:, : self.width] = x.detach()
-        made[:, self.width :] = 0
+        kernels.pad(x.detach().float().contiguous().numpy(), made)
         return made
 
 

@@ -12,19 +12,8 @@ from typing import Any
 import numba
 import numpy as np
 
-from gnncompress.runtime.vectors import (
-    LANES,
-    gather_four,
-    gather_one,
-    round_codes,
-    round_codes_add,
-    round_product,
-    round_product_add,
-    round_product_again,
-    round_sum,
-    round_sum_add,
-    round_sum_again,
-)
+from gnncompress.runtime.rounding import ROWS, round_codes, round_product, round_sum
+from gnncompress.runtime.vectors import LANES, gather_four, gather_one, total_four, total_one
 
 # What follows the first rounding of a row.
 NONE, AGAIN, ADD = range(3)
@@ -32,38 +21,77 @@ NONE, AGAIN, ADD = range(3)
 # With Python's rule for dividing by zero no loop that divides would be vectorized. A product and a sum may become one
 # operation, rounded once; nothing else is reordered.
 _compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+# Called as they are, arrays are passed piece by piece, which takes longer than what is done with them.
+_inlined: Any = numba.njit(inline="always", error_model="numpy", fastmath={"contract", "nsz"})
 _f = np.float32
+_NOTHING = np.zeros(0, np.float32)
+
+_product_rows, _product_row = round_product["none"]
+_product_again_rows, _product_again_row = round_product["again"]
+_product_add_rows, _product_add_row = round_product["add"]
+_sum_rows, _sum_row = round_sum["none"]
+_sum_again_rows, _sum_again_row = round_sum["again"]
+_sum_add_rows, _sum_add_row = round_sum["add"]
+_codes_rows, _codes_row = round_codes["none"]
+_codes_add_rows, _codes_add_row = round_codes["add"]
 
 
 @_compiled
-def quantize(x, inverse, zero, low, high, out):  # type: ignore[no-untyped-def]
-    """Write clamp(round(x inverse + zero)); return how many values were clamped, -1 if one is not finite."""
-    clamped, odd = 0, 0
+def quantize(x, bits, inverse, zero, low, high, out):  # type: ignore[no-untyped-def]
+    """Write clamp(round(x inverse + zero)); return how many values were clamped, -1 if one is not finite.
+
+    ``bits`` are those of x: of floats that are not finite the bits without sign are the largest.
+    """
+    clamped, largest = np.int64(0), np.int32(0)
     for i in range(x.shape[0]):
-        row, codes = x[i], out[i]
-        codes[row.size :] = 0
+        row, row_bits, codes = x[i], bits[i], out[i]
+        of_row = np.int32(0)
         for c in range(row.size):
             v = np.rint(row[c] * inverse + zero)
-            odd += 0 if np.isfinite(row[c]) else 1
-            clamped += 1 if v < low or v > high else 0
+            largest = max(largest, row_bits[c] & np.int32(0x7FFFFFFF))
+            of_row += np.int32(v < low) + np.int32(v > high)
             v = low if v < low else v
             v = high if v > high else v
             codes[c] = np.int8(np.int32(v))
-    return -1 if odd else clamped
+        for c in range(row.size, codes.size):
+            codes[c] = 0
+        clamped += of_row
+    return clamped if largest < 0x7F800000 else np.int64(-1)
+
+
+@_compiled
+def pad(x, out):  # type: ignore[no-untyped-def]
+    """Copy rows into wider ones, zeros behind."""
+    for i in range(x.shape[0]):
+        row, wide = x[i], out[i]
+        for c in range(row.size):
+            wide[c] = row[c]
+        for c in range(row.size, wide.size):
+            wide[c] = 0
 
 
 @_compiled
 def rescale(x, numbers, out):  # type: ignore[no-untyped-def]
     """Write the codes of codes, rescaled, rounded and clamped."""
-    for i in range(len(out)):
-        round_codes(x, i, _f(0), _f(0), numbers, x, 0, out, i)
+    i = 0
+    while i + ROWS <= len(out):
+        _codes_rows(x, i, _NOTHING, _NOTHING, numbers, x, out, i)
+        i += ROWS
+    while i < len(out):
+        _codes_row(x, i, _NOTHING, _NOTHING, numbers, x, out, i)
+        i += 1
 
 
 @_compiled
 def add(x, other, numbers, out):  # type: ignore[no-untyped-def]
     """Write the codes of a sum of two."""
-    for i in range(len(out)):
-        round_codes_add(x, i, _f(0), _f(0), numbers, other, i, out, i)
+    i = 0
+    while i + ROWS <= len(out):
+        _codes_add_rows(x, i, _NOTHING, _NOTHING, numbers, other, out, i)
+        i += ROWS
+    while i < len(out):
+        _codes_add_row(x, i, _NOTHING, _NOTHING, numbers, other, out, i)
+        i += 1
 
 
 @_compiled
@@ -79,12 +107,16 @@ def look_up(x, table, out):  # type: ignore[no-untyped-def]
 @_compiled
 def row_sums(x, out):  # type: ignore[no-untyped-def]
     """Write the sum of each row of codes."""
-    for i in range(x.shape[0]):
-        total, row = np.int32(0), x[i]
-        for c in range(row.size):
-            # As unsigned bytes, which processors have an instruction to add up for.
-            total += np.int32(np.uint8(row[c]) ^ np.uint8(128))
-        out[i] = _f(total - 128 * row.size)
+    width = x.shape[1]
+    for i in range(len(out)):
+        total, column = np.int32(-128 * width), 0
+        while column + 4 * LANES <= width:
+            total += total_four(x, i, column)
+            column += 4 * LANES
+        while column < width:
+            total += total_one(x, i, column)
+            column += LANES
+        out[i] = _f(total)
 
 
 @_compiled
@@ -93,13 +125,24 @@ def finish(sums, totals, numbers, second, other, out):  # type: ignore[no-untype
 
     ``second`` is NONE, AGAIN or ADD, which adds the rows of ``other``.
     """
-    for i in range(len(out)):
+    i = 0
+    while i < len(out):
+        many = i + ROWS <= len(out)
         if second == AGAIN:
-            round_product_again(sums, i, totals[i], _f(0), numbers, sums, 0, out, i)
+            if many:
+                _product_again_rows(sums, i, totals, totals, numbers, other, out, i)
+            else:
+                _product_again_row(sums, i, totals, totals, numbers, other, out, i)
         elif second == ADD:
-            round_product_add(sums, i, totals[i], _f(0), numbers, other, i, out, i)
+            if many:
+                _product_add_rows(sums, i, totals, totals, numbers, other, out, i)
+            else:
+                _product_add_row(sums, i, totals, totals, numbers, other, out, i)
+        elif many:
+            _product_rows(sums, i, totals, totals, numbers, other, out, i)
         else:
-            round_product(sums, i, totals[i], _f(0), numbers, sums, 0, out, i)
+            _product_row(sums, i, totals, totals, numbers, other, out, i)
+        i += ROWS if many else 1
 
 
 @_compiled
@@ -135,33 +178,51 @@ def multiply_sparse(starts, columns, values, weight, start, first, last, sums, t
         totals[i - first] = _f(total)
 
 
-@_compiled
-def _gather(sources, begin, end, x, sums):  # type: ignore[no-untyped-def]
+@_inlined
+def _gather(sources, begin, end, x, sums, row):  # type: ignore[no-untyped-def]
     """Add the rows ``sources[begin:end]`` of codes up."""
     column, width = 0, sums.shape[1]
     while column + 4 * LANES <= width:
-        gather_four(x, sources, begin, end, column, sums)
+        gather_four(x, sources, begin, end, column, sums, row)
         column += 4 * LANES
     while column < width:
-        gather_one(x, sources, begin, end, column, sums)
+        gather_one(x, sources, begin, end, column, sums, row)
         column += LANES
+
+
+@_inlined
+def _round_sums(sums, by, base, rows, numbers, second, other, out, r):  # type: ignore[no-untyped-def]
+    """Round ROWS rows of sums, or fewer, each with a scale and a shift of its own."""
+    if rows == ROWS:
+        if second == AGAIN:
+            _sum_again_rows(sums, 0, by, base, numbers, other, out, r)
+        elif second == ADD:
+            _sum_add_rows(sums, 0, by, base, numbers, other, out, r)
+        else:
+            _sum_rows(sums, 0, by, base, numbers, other, out, r)
+    else:
+        for row in range(rows):
+            if second == AGAIN:
+                _sum_again_row(sums, row, by, base, numbers, other, out, r + row)
+            elif second == ADD:
+                _sum_add_row(sums, row, by, base, numbers, other, out, r + row)
+            else:
+                _sum_row(sums, row, by, base, numbers, other, out, r + row)
 
 
 @_compiled
 def aggregate(starts, sources, x, zero, scale, shift, mean, numbers, second, other, first, last, out):  # type: ignore[no-untyped-def]
     """Write the codes of the sums, or means, of neighbours: sum of (x - zero) scale + shift; ``second`` as in finish."""
-    sums = np.empty((1, x.shape[1]), np.int32)
-    for i in range(first, last):
-        begin, end = starts[i], starts[i + 1]
-        _gather(sources, begin, end, x, sums)
-        by = scale / _f(max(end - begin, 1)) if mean else scale
-        base = shift - _f(end - begin) * zero * by
-        if second == ADD:
-            round_sum_add(sums, 0, by, base, numbers, other, i - first, out, i - first)
-        elif second == AGAIN:
-            round_sum_again(sums, 0, by, base, numbers, sums, 0, out, i - first)
-        else:
-            round_sum(sums, 0, by, base, numbers, sums, 0, out, i - first)
+    sums = np.empty((ROWS, x.shape[1]), np.int32)
+    by, base = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
+    for block in range(first, last, ROWS):
+        rows = min(ROWS, last - block)
+        for i in range(rows):
+            begin, end = starts[block + i], starts[block + i + 1]
+            _gather(sources, begin, end, x, sums, i)
+            by[i] = scale / _f(max(end - begin, 1)) if mean else scale
+            base[i] = shift - _f(end - begin) * zero * by[i]
+        _round_sums(sums, by, base, rows, numbers, second, other, out, block - first)
 
 
 @_compiled
@@ -191,70 +252,64 @@ def aggregate_weighted(  # type: ignore[no-untyped-def]
     heads * columns or more].
     """
     kernels = weights.shape[1] // heads
-    sums = np.zeros((1, out.shape[1]), np.int32)
+    sums = np.zeros((ROWS, out.shape[1]), np.int32)
+    by, base = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
     message = np.empty(columns, np.float32)
-    for i in range(first, last):
-        begin, end = starts[i], starts[i + 1]
-        sums[:] = 0
-        for e in range(begin, end):
-            row = x[sources[e]]
-            for h in range(heads):
-                of_head = sums[0, h * columns : (h + 1) * columns]
-                message[:] = 0
-                for k in range(kernels):
-                    weight = weights[e, h * kernels + k]
-                    part = row[(h * kernels + k) * columns : (h * kernels + k + 1) * columns]
+    for block in range(first, last, ROWS):
+        rows = min(ROWS, last - block)
+        for i in range(rows):
+            begin, end = starts[block + i], starts[block + i + 1]
+            sums[i] = 0
+            for e in range(begin, end):
+                row = x[sources[e]]
+                for h in range(heads):
+                    of_head = sums[i, h * columns : (h + 1) * columns]
+                    message[:] = 0
+                    for k in range(kernels):
+                        weight = weights[e, h * kernels + k]
+                        part = row[(h * kernels + k) * columns : (h * kernels + k + 1) * columns]
+                        for c in range(columns):
+                            message[c] += weight * (x_scale * (_f(part[c]) - x_zero))
                     for c in range(columns):
-                        message[c] += weight * (x_scale * (_f(part[c]) - x_zero))
-                for c in range(columns):
-                    v = np.rint(message[c] * inverse + zero)
-                    v = low if v < low else v
-                    v = high if v > high else v
-                    of_head[c] += np.int32(v)
-        by = scale / _f(max(end - begin, 1)) if mean else scale
-        base = shift - _f(end - begin) * zero * by
-        if second == ADD:
-            round_sum_add(sums, 0, by, base, numbers, other, i - first, out, i - first)
-        elif second == AGAIN:
-            round_sum_again(sums, 0, by, base, numbers, sums, 0, out, i - first)
-        else:
-            round_sum(sums, 0, by, base, numbers, sums, 0, out, i - first)
+                        v = np.rint(message[c] * inverse + zero)
+                        v = low if v < low else v
+                        v = high if v > high else v
+                        of_head[c] += np.int32(v)
+            by[i] = scale / _f(max(end - begin, 1)) if mean else scale
+            base[i] = shift - _f(end - begin) * zero * by[i]
+        _round_sums(sums, by, base, rows, numbers, second, other, out, block - first)
 
 
 @_compiled
-def pool(starts, x, low, high, scale, shift, mean, out):  # type: ignore[no-untyped-def]
-    """Write the sums, or means, over the rows of each graph of min(max(x, low), high) scale + shift.
+def pool(starts, nodes, x, scale, shift, mean, out):  # type: ignore[no-untyped-def]
+    """Write the sums, or means, over the nodes of each graph of x scale + shift.
 
-    Shapes: starts [graphs + 1], x [nodes, C] codes, out [graphs, C].
+    Shapes: starts [graphs + 1], nodes [nodes] by graph, x [nodes, C or more] codes, scale, shift [C], out [graphs, C].
     """
-    sums = np.empty(x.shape[1], np.int64)
+    sums = np.empty((1, x.shape[1]), np.int32)
     for g in range(starts.size - 1):
         begin, end = starts[g], starts[g + 1]
-        sums[:] = 0
-        for i in range(begin, end):
-            row = x[i]
-            for c in range(row.size):
-                sums[c] += min(max(row[c], low[c]), high[c])
+        _gather(nodes, begin, end, x, sums, 0)
         number = _f(end - begin)
         by = _f(1) / max(number, _f(1)) if mean else _f(1)
         for c in range(out.shape[1]):
-            out[g, c] = (_f(sums[c]) * scale[c] + number * shift[c]) * by
+            out[g, c] = (_f(sums[0, c]) * scale[c] + number * shift[c]) * by
 
 
 @_compiled
-def pool_largest(starts, x, table, out):  # type: ignore[no-untyped-def]
-    """Write table[c] of the largest code of each graph's rows, 0 for a graph without nodes; table must not fall."""
+def pool_largest(starts, nodes, x, table, out):  # type: ignore[no-untyped-def]
+    """Write table[c] of the largest code of each graph's nodes, 0 for a graph without any; table must not fall."""
     largest = np.empty(x.shape[1], np.int8)
+    one = table.shape[1] == 1
     for g in range(starts.size - 1):
         begin, end = starts[g], starts[g + 1]
         largest[:] = -128
-        for i in range(begin, end):
-            row = x[i]
+        for k in range(begin, end):
+            row = x[nodes[k]]
             for c in range(row.size):
                 largest[c] = max(largest[c], row[c])
         for c in range(out.shape[1]):
-            column = c if table.shape[1] > 1 else 0
-            out[g, c] = table[np.int64(largest[c]) + 128, column] if end > begin else _f(0)
+            out[g, c] = table[np.int64(largest[c]) + 128, 0 if one else c] if end > begin else _f(0)
 
 
 @_compiled

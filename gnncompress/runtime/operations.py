@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -11,13 +12,13 @@ import torch
 from torch import Tensor
 
 from gnncompress.errors import ExecutionError
-from gnncompress.runtime import kernels
+from gnncompress.runtime import kernels, products
 from gnncompress.runtime.arrays import codes, empty, values
 from gnncompress.runtime.coefficients import WeightedNeighbours
-from gnncompress.runtime.graphs import Neighbours, neighbours
-from gnncompress.runtime.products import multiply
+from gnncompress.runtime.graphs import Neighbours, check_degrees, neighbours
 from gnncompress.runtime.program import Operation
-from gnncompress.runtime.vectors import MINUS_ZERO, SCALE, SHIFT, padded
+from gnncompress.runtime.rounding import MINUS_ZERO, SCALE, SHIFT
+from gnncompress.runtime.vectors import padded
 
 if TYPE_CHECKING:
     from gnncompress.runtime.executor import Block, Context
@@ -65,7 +66,8 @@ class Quantize(Operation):
         values = (x.values().unsqueeze(0) if sparse else x).float().contiguous()
         made = codes(*values.shape)
         limits = (np.float32(limit) for limit in (1 / self.scale, self.zero, self.low, self.high))
-        clamped = kernels.quantize(values.numpy(), *limits, made)
+        given = values.numpy()
+        clamped = kernels.quantize(given, given.view(np.int32), *limits, made)
         if clamped < 0:
             raise ExecutionError(f"{self.out}: a value is NaN or infinite")
         context.count(self.out, clamped, values.numel())
@@ -155,31 +157,42 @@ class Linear(Operation):
         """Return room for codes, or values."""
         return values(rows, self.width) if self.floats else codes(rows, self.width)
 
+    @cached_property
+    def _weight(self) -> products.Weight:
+        return products.weight(self.weight)
+
+    @cached_property
+    def _has_zeros(self) -> bool:
+        return bool(self.numbers[MINUS_ZERO].any())
+
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
-        height, outputs = block.last - block.first, self.weight.shape[1]
-        sums = block.scratch((height, outputs), torch.int32)
-        totals = block.scratch((height,), torch.float32)
-        source = block.rows(self.source)
+        source, out = block.rows(self.source), block.rows(self.out)
+        other = block.rows(self.other) if self.other else _NO_OTHER
+        totals = block.scratch("totals", (len(out),), torch.float32)
+        sums = lambda: block.scratch("sums", (len(out), self.weight.shape[1]), torch.int32)  # noqa: E731
         if isinstance(source, SparseCodes):
-            start = self.input_zero * self.weight.astype(np.int32).sum(0, dtype=np.int32)
-            kernels.multiply_sparse(
-                source.starts, source.columns, source.values, self.weight, start, block.first, block.last, sums, totals
-            )
-            totals += np.float32(self.input_zero * source.width)
+            self._multiply_sparse(source, block, sums(), totals)
+        elif self._has_zeros:
+            kernels.row_sums(source, totals)
         else:
-            multiply(source, self.weight, sums)
-            if self.numbers[MINUS_ZERO].any():
-                kernels.row_sums(source, totals)
-            else:
-                totals[:] = 0
-        out = block.rows(self.out)
+            totals[:] = 0
         if self.floats:
+            if not isinstance(source, SparseCodes):
+                products.multiply(source, self._weight, sums())
             numbers = self.numbers
-            kernels.finish_values(sums, totals, -numbers[MINUS_ZERO], numbers[SCALE], numbers[SHIFT], out)
+            kernels.finish_values(sums(), totals, -numbers[MINUS_ZERO], numbers[SCALE], numbers[SHIFT], out)
+        elif isinstance(source, SparseCodes):
+            kernels.finish(sums(), totals, self.numbers, self.second, other, out)
         else:
-            other = block.rows(self.other) if self.other else _NO_OTHER
-            kernels.finish(sums, totals, self.numbers, self.second, other, out)
+            products.multiply_and_round(source, self._weight, totals, self.numbers, self.second, other, out, sums)
+
+    def _multiply_sparse(self, source: SparseCodes, block: Block, sums: np.ndarray, totals: np.ndarray) -> None:
+        start = self.input_zero * self.weight.sum(0, dtype=np.int32)
+        kernels.multiply_sparse(
+            source.starts, source.columns, source.values, self.weight, start, block.first, block.last, sums, totals
+        )
+        totals += np.float32(self.input_zero * source.width)
 
 
 @dataclass(frozen=True, eq=False)
@@ -320,15 +333,13 @@ class Values(Operation):
 
 @dataclass(frozen=True, eq=False)
 class Pool(Operation):
-    """Floats: sums or means over each graph's nodes of min(max(x, low), high) scale + shift.
-
-    Shapes: numbers [4, channels]: low, high, scale, shift.
-    """
+    """Floats: sums or means over each graph's nodes of x scale + shift. Shapes: scale, shift [channels]."""
 
     source: str
     batch: str
     mean: bool
-    numbers: np.ndarray
+    scale: np.ndarray
+    shift: np.ndarray
 
     by_row: ClassVar[bool] = False
     WHOLE: ClassVar[tuple[str, ...]] = ("source", "batch")
@@ -336,13 +347,10 @@ class Pool(Operation):
     def run(self, env: Mapping[str, Any], context: Context) -> Tensor:
         """Return a row for each graph."""
         x = env[self.source]
-        starts, order = graphs_of(env.get(self.batch), len(x), context)
-        low, high, scale, shift = self.numbers
-        out = empty((len(starts) - 1, len(low)), torch.float32)
-        wide = padded(len(low))
-        bounds = (np.resize(bound.astype(np.int8), wide) for bound in (low, high))
-        kernels.pool(starts, x if order is None else x[order], *bounds, scale, shift, self.mean, out)
-        return torch.from_numpy(out)
+        starts, nodes = graphs_of(env.get(self.batch), len(x), context)
+        out = torch.empty(len(starts) - 1, len(self.scale))
+        kernels.pool(starts, nodes, x, self.scale, self.shift, self.mean, out.numpy())
+        return out
 
 
 @dataclass(frozen=True, eq=False)
@@ -360,27 +368,27 @@ class PoolLargest(Operation):
     def run(self, env: Mapping[str, Any], context: Context) -> Tensor:
         """Return a row for each graph."""
         x = env[self.source]
-        starts, order = graphs_of(env.get(self.batch), len(x), context)
-        out = empty((len(starts) - 1, self.width), torch.float32)
-        kernels.pool_largest(starts, x if order is None else x[order], self.table, out)
-        return torch.from_numpy(out)
+        starts, nodes = graphs_of(env.get(self.batch), len(x), context)
+        out = torch.empty(len(starts) - 1, self.width)
+        kernels.pool_largest(starts, nodes, x, self.table, out.numpy())
+        return out
 
 
-def graphs_of(batch: Tensor | None, nodes: int, context: Context) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return where each graph's nodes start, and the nodes' order by graph if they are not in it already.
+def graphs_of(batch: Tensor | None, nodes: int, context: Context) -> tuple[np.ndarray, np.ndarray]:
+    """Return the nodes in the order of their graphs, and where each graph's begin; all are one graph without ``batch``.
 
     Raises:
         ExecutionError: if there is not a number for each node.
     """
     if batch is None:
-        return np.array([0, nodes], np.int64), None
+        return np.array([0, nodes], np.int64), np.arange(nodes, dtype=np.int32)
     if batch.dim() != 1 or len(batch) != nodes or (nodes and int(batch.min()) < 0):
         raise ExecutionError(f"batch must have the number of a graph for each of {nodes} nodes, not {list(batch.shape)}")
     key = "graphs", nodes
     known = context.memory.get(key, (batch,))
     if known is not None:
         return known
-    numbers = batch.numpy()
-    starts = np.concatenate([[0], np.bincount(numbers).cumsum()]).astype(np.int64) if nodes else np.zeros(1, np.int64)
-    order = None if (np.diff(numbers) >= 0).all() else np.argsort(numbers, kind="stable")
+    starts = torch.cat([batch.new_zeros(1), torch.bincount(batch).cumsum(0)]).numpy()
+    check_degrees(starts)
+    order = torch.argsort(batch, stable=True).int().numpy()
     return context.memory.keep(key, (batch,), (starts, order))

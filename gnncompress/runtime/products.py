@@ -1,16 +1,117 @@
-"""The one seam to torch's product of bytes."""
+"""Products of codes, rounded: by the processor's own instruction where it has one, else by torch.
+
+``torch._int_mm`` runs on oneDNN's kernels of bytes where the processor has any, and on plain loops of torch's where it has
+none. Where the processor has AVX-512 VNNI, tiles that are rounded before they leave the registers take a third less.
+"""
 
 from __future__ import annotations
 
+import os
+import warnings
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numba
 import numpy as np
 import torch
 
+from gnncompress.runtime import dots
+from gnncompress.runtime.arrays import empty
+from gnncompress.runtime.kernels import ADD, AGAIN, finish
+from gnncompress.runtime.vectors import LANES
 
-def multiply(x: np.ndarray, weight: np.ndarray, out: np.ndarray) -> None:
-    """Write the product of codes [rows, inputs] and a weight [inputs, outputs], int8 both, as int32 [rows, outputs].
+# Set to anything, this keeps to torch.
+PORTABLE = "GNNCOMPRESS_PORTABLE"
 
-    ``torch._int_mm`` runs on oneDNN's kernels of bytes where the processor has them, and on plain loops of torch's
-    where it has none.
-    """
+_compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+_ROWS, _WIDTH = dots.ROWS, dots.VECTORS * LANES
+_tile, _tile_row, _strip, _strip_row = dots.of("none")
+_again_tile, _again_tile_row, _again_strip, _again_strip_row = dots.of("again")
+_add_tile, _add_tile_row, _add_strip, _add_strip_row = dots.of("add")
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A weight of codes [inputs, outputs], both whole vectors, with what the processor wants of it."""
+
+    codes: np.ndarray
+    packed: np.ndarray | None
+    start: np.ndarray
+
+
+@lru_cache
+def fast() -> bool:
+    """Say whether the processor's own instruction is used; if it has none, say so once."""
+    if os.environ.get(PORTABLE):
+        return False
+    if not dots.available():
+        warnings.warn(
+            "this processor has no AVX-512 VNNI: integer products run through torch._int_mm, more slowly", stacklevel=2
+        )
+        return False
+    return True
+
+
+def weight(codes: np.ndarray) -> Weight:
+    """Return a weight, ready to multiply by."""
+    start = empty((codes.shape[1],), torch.int32)
+    start[...] = -128 * codes.astype(np.int32).sum(0)
+    return Weight(codes, dots.packed(codes) if fast() else None, start)
+
+
+def multiply(x: np.ndarray, by: Weight, sums: np.ndarray) -> None:
+    """Write the product of codes [rows, inputs] and a weight as int32 [rows, outputs]."""
     if len(x):
-        torch._int_mm(torch.from_numpy(x), torch.from_numpy(weight), out=torch.from_numpy(out))
+        torch._int_mm(torch.from_numpy(x), torch.from_numpy(by.codes), out=torch.from_numpy(sums))
+
+
+def multiply_and_round(
+    x: np.ndarray, by: Weight, totals: np.ndarray, numbers: np.ndarray, second: int, other: np.ndarray, out: np.ndarray,
+    sums: Any,
+) -> None:  # fmt: skip
+    """Write the codes of a product; ``totals`` are the sums of x's rows, ``sums()`` is room for the product."""
+    if by.packed is not None:
+        _product(x, by.packed, by.start, totals, numbers, second, other, out)
+    else:
+        room = sums()
+        multiply(x, by, room)
+        finish(room, totals, numbers, second, other, out)
+
+
+@_compiled
+def _product(x, packed, start, totals, numbers, second, other, out):  # type: ignore[no-untyped-def]
+    i = 0
+    while i < len(out):
+        many = i + _ROWS <= len(out)
+        column = 0
+        while column < out.shape[1]:
+            wide = column + _WIDTH <= out.shape[1]
+            if second == AGAIN:
+                if many and wide:
+                    _again_tile(x, i, packed, start, totals, numbers, other, out, column)
+                elif wide:
+                    _again_tile_row(x, i, packed, start, totals, numbers, other, out, column)
+                elif many:
+                    _again_strip(x, i, packed, start, totals, numbers, other, out, column)
+                else:
+                    _again_strip_row(x, i, packed, start, totals, numbers, other, out, column)
+            elif second == ADD:
+                if many and wide:
+                    _add_tile(x, i, packed, start, totals, numbers, other, out, column)
+                elif wide:
+                    _add_tile_row(x, i, packed, start, totals, numbers, other, out, column)
+                elif many:
+                    _add_strip(x, i, packed, start, totals, numbers, other, out, column)
+                else:
+                    _add_strip_row(x, i, packed, start, totals, numbers, other, out, column)
+            elif many and wide:
+                _tile(x, i, packed, start, totals, numbers, other, out, column)
+            elif wide:
+                _tile_row(x, i, packed, start, totals, numbers, other, out, column)
+            elif many:
+                _strip(x, i, packed, start, totals, numbers, other, out, column)
+            else:
+                _strip_row(x, i, packed, start, totals, numbers, other, out, column)
+            column += _WIDTH if wide else LANES
+        i += _ROWS if many else 1

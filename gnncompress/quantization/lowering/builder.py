@@ -17,9 +17,9 @@ from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.quantization.weights import QuantizedWeight
 from gnncompress.runtime.arrays import numbers
 from gnncompress.runtime.floating import Call, Pad
-from gnncompress.runtime.operations import Add, Linear, LookUp, Quantize, Rescale, Values
+from gnncompress.runtime.operations import Add, Linear, LookUp, Pool, PoolLargest, Quantize, Rescale, Values
 from gnncompress.runtime.program import Operation
-from gnncompress.runtime.vectors import (
+from gnncompress.runtime.rounding import (
     HIGH,
     HIGH_2,
     LOW,
@@ -31,8 +31,8 @@ from gnncompress.runtime.vectors import (
     SCALE_2,
     SHIFT,
     SHIFT_2,
-    padded,
 )
+from gnncompress.runtime.vectors import padded
 
 Value = Codes | Floats | Sum
 # A product of so many codes fits into 32 bits: 128 x 255 each, their own zero points counted.
@@ -115,9 +115,33 @@ class Builder:
             if line is not None and (line[0] <= value.low).all() and (line[1] >= value.high).all():
                 return value.register, line[2], line[3]
             value = self.values(value)
-        if not value.padded:
-            value = Floats(self.add(Pad(self.name(f"{value.register}.padded"), value.register, width)), width, True)
-        return value.register, 1.0, 0.0
+        return self.padded(value, width).register, 1.0, 0.0
+
+    def padded(self, value: Floats, width: int = 0) -> Floats:
+        """Return floats in rows that kernels can read; ``width`` is that of floats of unknown width."""
+        if value.padded:
+            return value
+        width = value.width or width
+        return Floats(self.add(Pad(self.name(f"{value.register}.padded"), value.register, width)), width, True)
+
+    def pooled(self, value: Codes, batch: str, kind: str, name: str) -> Floats | None:
+        """Return the sum, mean or max over each graph's nodes, or None if codes cannot tell it."""
+        if kind == "max":
+            if bool((value.table[value.low + 128 : value.high + 129].diff(dim=0) < 0).any()):
+                return None
+            table = value.table.contiguous().numpy()
+            out = self.add(PoolLargest(self.name(name), value.register, batch, table, value.width))
+            return Floats(out, value.width)
+        line = fit_values(value.table, value.low, value.high)
+        if line is None:
+            return None
+        low, high, scale, shift = line
+        register = value.register
+        if (low > value.low).any() or (high < value.high).any():
+            given = {SCALE: 1.0, LOW: low, HIGH: high}
+            register = self.add(Rescale(self.name(f"{register}.clamped"), register, numbers(value.width, given)))
+        scale, shift = scale.astype(np.float32), shift.astype(np.float32)
+        return Floats(self.add(Pool(self.name(name), register, batch, kind == "mean", scale, shift)), value.width)
 
     def values(self, value: Codes) -> Floats:
         """Return the values that codes stand for."""

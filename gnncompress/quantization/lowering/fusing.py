@@ -10,7 +10,7 @@ import numpy as np
 from gnncompress.runtime import kernels
 from gnncompress.runtime.operations import Add, Aggregate, Linear, Rescale, Weighted
 from gnncompress.runtime.program import Operation, Program
-from gnncompress.runtime.vectors import HIGH, HIGH_2, LOW, LOW_2, OTHER, SCALE, SCALE_2, SHIFT, SHIFT_2
+from gnncompress.runtime.rounding import HIGH, HIGH_2, LOW, LOW_2, OTHER, SCALE, SCALE_2, SHIFT, SHIFT_2
 
 _Summing = Linear | Aggregate | Weighted
 

@@ -18,7 +18,7 @@ from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.runtime.arrays import numbers
 from gnncompress.runtime.coefficients import Attention, Normalized, Scale, Splines
 from gnncompress.runtime.operations import Aggregate, Edges, Largest, Weighted
-from gnncompress.runtime.vectors import HIGH, LOW
+from gnncompress.runtime.rounding import HIGH, LOW
 
 # What these do to a value depends on its channel alone, in evaluation.
 BY_CHANNEL: tuple[type, ...] = (
@@ -50,8 +50,8 @@ def lower_gin(builder: Builder, conv: GINConv, name: str, x: Value, edge_index: 
         if not isinstance(module, (nn.Linear, *BY_CHANNEL)):
             raise Unlowered(f"its network has a {type(module).__name__}")
     x = _known(x, first.in_features)
-    total = _plain(builder, conv, name, x, edge_index)
-    value: Value = Sum(total, x if isinstance(x, (Codes, Floats)) else builder.in_floats(x), 1 + float(conv.eps))
+    own = x if isinstance(x, Codes) else builder.padded(builder.in_floats(x))
+    value: Value = Sum(_plain(builder, conv, name, x, edge_index), own, 1 + float(conv.eps))
     for number, module in enumerate(inner):
         value = lower_module(builder, module, f"{name}.nn.{number}", value)
     return value

@@ -15,8 +15,7 @@ from gnncompress.errors import QuantizationError
 from gnncompress.models.convnet import read_out
 from gnncompress.quantization.lowering.builder import Builder, Value
 from gnncompress.quantization.lowering.layers import BY_CHANNEL, Unlowered, lower_module
-from gnncompress.quantization.lowering.values import Codes, Floats, Sum, fit_values
-from gnncompress.runtime.operations import Pool, PoolLargest
+from gnncompress.quantization.lowering.values import Codes, Floats, Sum
 from gnncompress.runtime.program import Program
 
 _POOLS = {global_add_pool: "sum", global_mean_pool: "mean", global_max_pool: "max"}
@@ -126,27 +125,10 @@ class _Walk:
 
     def _pool(self, node: fx.Node, kind: str, x: Any, batch: Any) -> Value:
         value = self.values[x]
-        if isinstance(value, Sum):
-            value = self.builder.in_floats(value)
-        if isinstance(batch, fx.Node) and self._is_input(batch) and isinstance(value, Codes):
-            register = self.values[batch].register
-            name = self.builder.name(node.name)
-            if kind == "max":
-                table = value.table[value.low + 128 : value.high + 129]
-                if bool((table.diff(dim=0) >= 0).all()):
-                    wide = value.table.contiguous().numpy()
-                    return Floats(
-                        self.builder.add(PoolLargest(name, value.register, register, wide, value.width)), value.width
-                    )
-            else:
-                line = fit_values(value.table, value.low, value.high)
-                if line is not None:
-                    import numpy as np
-
-                    table32 = np.stack(line).astype(np.float32)
-                    return Floats(
-                        self.builder.add(Pool(name, value.register, register, kind == "mean", table32)), value.width
-                    )
+        if isinstance(value, Codes) and isinstance(batch, fx.Node) and self._is_input(batch):
+            found = self.builder.pooled(value, self.values[batch].register, kind, node.name)
+            if found is not None:
+                return found
         pool = _READOUTS[kind]
         return self._in_floats(node, lambda *given: pool(*given[-2:]), node.name)
 

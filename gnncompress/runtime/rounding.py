@@ -1,0 +1,108 @@
+"""Rounding sums to codes, in registers: once, once more on another grid, or after a row of codes was added."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
+
+from gnncompress.runtime.vectors import BYTES, FLOATS, INTS, LANES, arrays, function, long, loop, splat
+
+First = Literal["zeros", "plain", "row"]
+Second = Literal["none", "again", "add"]
+
+# The rows of the array of numbers, one a channel, that rounding takes.
+MINUS_ZERO, SCALE, SHIFT, LOW, HIGH, SCALE_2, SHIFT_2, OTHER, LOW_2, HIGH_2, NUMBERS = range(11)
+# So many rows are rounded together, so that a channel's numbers are read once for all of them.
+ROWS = 4
+
+
+class Rounding:
+    """What is done to a block of channels; made once for many rows, so that their numbers are read once.
+
+    first: v = x SCALE + SHIFT; ``zeros``: of x + MINUS_ZERO a in place of x; ``row``: v = x a + b; rounded. second:
+    ``none``; ``again``: v SCALE_2 + SHIFT_2; ``add``: clamped by LOW and HIGH, then v SCALE_2 + SHIFT_2 + other OTHER;
+    rounded. Then clamped: by LOW and HIGH if there is no second, else by LOW_2 and HIGH_2.
+    """
+
+    def __init__(self, builder: Any, table: Any, column: Any, first: First, second: Second) -> None:
+        self.builder, self.first, self.second = builder, first, second
+        wanted = {"zeros": [MINUS_ZERO, SCALE, SHIFT], "plain": [SCALE, SHIFT], "row": []}[first]
+        wanted = wanted + ([LOW, HIGH] if second != "again" else [])
+        wanted += [] if second == "none" else [SCALE_2, SHIFT_2, LOW_2, HIGH_2]
+        wanted += [OTHER] if second == "add" else []
+        self.number = {which: table.load(long(which), column) for which in wanted}
+        self.multiply_add = function(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [FLOATS] * 3)
+        self.nearest = function(builder, f"llvm.rint.v{LANES}f32", FLOATS, [FLOATS])
+
+    def codes(self, sums: Any, a: Any, b: Any, other: Callable[[], Any]) -> Any:
+        """Return the codes of a vector of sums, a and b vectors of the row's numbers."""
+        call, number = self.builder.call, self.number
+        v = floats(self.builder, sums)
+        if self.first == "row":
+            v = call(self.multiply_add, [v, a, b])
+        else:
+            if self.first == "zeros":
+                v = call(self.multiply_add, [number[MINUS_ZERO], a, v])
+            v = call(self.multiply_add, [v, number[SCALE], number[SHIFT]])
+        v = call(self.nearest, [v])
+        if self.second == "add":
+            v = self._clamped(v, LOW, HIGH)
+        if self.second != "none":
+            shift = number[SHIFT_2]
+            if self.second == "add":
+                shift = call(self.multiply_add, [floats(self.builder, other()), number[OTHER], shift])
+            v = call(self.nearest, [call(self.multiply_add, [v, number[SCALE_2], shift])])
+        v = self._clamped(v, LOW, HIGH) if self.second == "none" else self._clamped(v, LOW_2, HIGH_2)
+        return self.builder.trunc(self.builder.fptosi(v, INTS), BYTES)
+
+    def _clamped(self, v: Any, low: int, high: int) -> Any:
+        low, high = self.number[low], self.number[high]
+        v = self.builder.select(self.builder.fcmp_ordered("<", v, low), low, v)
+        return self.builder.select(self.builder.fcmp_ordered(">", v, high), high, v)
+
+
+def floats(builder: Any, vector: Any) -> Any:
+    """Return a vector of whole numbers or floats as floats."""
+    return vector if vector.type == FLOATS else builder.sitofp(vector, FLOATS)
+
+
+def _rows(rows: int, first: First, second: Second) -> Any:
+    """Return the function that turns ``rows`` rows of ``x`` from i on into rows of ``out`` from r on."""
+
+    @intrinsic
+    def round_rows(context, x, i, a, b, numbers, other, out, r):  # type: ignore[no-untyped-def]
+        """Round; ``a`` and ``b`` have a number for each row of x, ``other`` has a row for each row of out."""
+        signature = types.void(x, types.int64, a, b, numbers, other, out, types.int64)
+
+        def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
+            x, i, a, b, table, other, out, r = arrays(context, builder, signature.args, given)
+            sources = [builder.add(i, long(number)) for number in range(rows)]
+            targets = [builder.add(r, long(number)) for number in range(rows)]
+            undefined = ir.Constant(FLOATS, ir.Undefined)
+
+            def of_row(array: Any, row: Any, used: bool) -> Any:
+                return splat(builder, builder.load(array.at(None, row)), FLOATS) if used else undefined
+
+            scales = [of_row(a, row, first != "plain") for row in sources]
+            shifts = [of_row(b, row, first == "row") for row in sources]
+            with loop(builder, long(0), out.size(1), LANES) as (column, _):
+                rounding = Rounding(builder, table, column, first, second)
+                for source, target, scale, shift in zip(sources, targets, scales, shifts, strict=True):
+                    found = rounding.codes(
+                        x.load(source, column), scale, shift, lambda row=target: other.load(row, column)
+                    )
+                    out.store(found, target, column)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return round_rows
+
+
+round_product = {second: (_rows(ROWS, "zeros", second), _rows(1, "zeros", second)) for second in ("none", "again", "add")}
+round_sum = {second: (_rows(ROWS, "row", second), _rows(1, "row", second)) for second in ("none", "again", "add")}
+round_codes = {second: (_rows(ROWS, "plain", second), _rows(1, "plain", second)) for second in ("none", "add")}
