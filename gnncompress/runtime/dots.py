@@ -43,7 +43,7 @@ def _tile(rows: int, vectors: int, second: Second) -> Any:
 
     @intrinsic
     def tile(context, x, row, weight, start, totals, numbers, other, out, column):  # type: ignore[no-untyped-def]
-        """Write out[row:, column:]; ``start`` is -128 times the weight's sums, since codes enter as unsigned bytes."""
+        """Write out[row:, column:], rounded sums that begin at ``start``."""
         signature = types.void(x, types.int64, weight, start, totals, numbers, other, out, types.int64)
 
         def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]

@@ -21,6 +21,9 @@ NONE, AGAIN, ADD = range(3)
 # With Python's rule for dividing by zero no loop that divides would be vectorized. A product and a sum may become one
 # operation, rounded once; nothing else is reordered.
 _compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+# What the simulation does to one value at a time is done in its order, rounded as often: ranges that come from products
+# of codes put many values on the very verge between two codes.
+_faithful: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 # Called as they are, arrays are passed piece by piece, which takes longer than what is done with them.
 _inlined: Any = numba.njit(inline="always", error_model="numpy", fastmath={"contract", "nsz"})
 _f = np.float32
@@ -36,7 +39,7 @@ _codes_rows, _codes_row = round_codes["none"]
 _codes_add_rows, _codes_add_row = round_codes["add"]
 
 
-@_compiled
+@_faithful
 def quantize(x, bits, inverse, zero, low, high, out):  # type: ignore[no-untyped-def]
     """Write clamp(round(x inverse + zero)); return how many values were clamped, -1 if one is not finite.
 
@@ -105,11 +108,11 @@ def look_up(x, table, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def row_sums(x, out):  # type: ignore[no-untyped-def]
-    """Write the sum of each row of codes."""
+def row_sums(x, less, out):  # type: ignore[no-untyped-def]
+    """Write the sum of each row of codes, less a number."""
     width = x.shape[1]
     for i in range(len(out)):
-        total, column = np.int32(-128 * width), 0
+        total, column = np.int32(-128 * width - less), 0
         while column + 4 * LANES <= width:
             total += total_four(x, i, column)
             column += 4 * LANES
@@ -164,12 +167,12 @@ def values_of(x, table, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def multiply_sparse(starts, columns, values, weight, start, first, last, sums, totals):  # type: ignore[no-untyped-def]
-    """Write ``start`` plus the product of sparse rows, their values code - zero point, and a weight of codes."""
+def multiply_sparse(starts, columns, values, weight, first, last, sums, totals):  # type: ignore[no-untyped-def]
+    """Write the product of sparse rows, their values code - zero point, and a weight of codes, and the rows' sums."""
     for i in range(first, last):
         row, total = sums[i - first], np.int32(0)
         for c in range(row.size):
-            row[c] = start[c]
+            row[c] = 0
         for k in range(starts[i], starts[i + 1]):
             value, weights = np.int32(values[k]), weight[columns[k]]
             total += value
@@ -239,7 +242,7 @@ def aggregate_largest(starts, sources, x, nothing, first, last, out):  # type: i
                 codes[c] = max(codes[c], row[c])
 
 
-@_compiled
+@_faithful
 def aggregate_weighted(  # type: ignore[no-untyped-def]
     starts, sources, weights, heads, columns, x, x_zero, x_scale, inverse, zero, low, high, scale, shift, mean,
     numbers, second, other, first, last, out
@@ -269,7 +272,7 @@ def aggregate_weighted(  # type: ignore[no-untyped-def]
                         weight = weights[e, h * kernels + k]
                         part = row[(h * kernels + k) * columns : (h * kernels + k + 1) * columns]
                         for c in range(columns):
-                            message[c] += weight * (x_scale * (_f(part[c]) - x_zero))
+                            message[c] += (_f(part[c]) - x_zero) * x_scale * weight
                     for c in range(columns):
                         v = np.rint(message[c] * inverse + zero)
                         v = low if v < low else v

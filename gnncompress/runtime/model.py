@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from inspect import Parameter, Signature
 from typing import Any
 
 import torch
@@ -18,12 +19,25 @@ class IntegerModel(nn.Module):
     def __init__(self, program: Program) -> None:
         super().__init__()
         self.program = program
-        self.phases = phases_of(program)
         self.context = Context()
+        self._phases = phases_of(program)
+        self.__signature__ = Signature(
+            [
+                Parameter(
+                    name,
+                    Parameter.POSITIONAL_OR_KEYWORD,
+                    default=None if name in program.optional else Parameter.empty,
+                )
+                for name in program.inputs
+            ]
+        )
         self.eval()
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Return the logits."""
-        given: dict[str, Any] = {**dict(zip(self.program.inputs, args, strict=False)), **kwargs}
+        """Return what the model would, for the same arguments."""
+        given = self.__signature__.bind(*args, **kwargs)
+        given.apply_defaults()
         with torch.no_grad():
-            return tensor_of(run(self.program, self.phases, given, self.context), self.program.width)
+            result = run(self.program, self._phases, given.arguments, self.context)
+            found: Tensor = tensor_of(result, self.program.width)
+            return found

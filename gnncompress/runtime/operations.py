@@ -136,14 +136,15 @@ class Add(Operation):
 class Linear(Operation):
     """Codes of a product of codes with a weight of codes, int32 sums, rounded once, or again, or with rows added.
 
-    ``numbers`` turn sums into codes; those of a product without quantizer, ``floats`` [3, channels], are minus the
-    zero points, scales and shifts that turn them into values. ``input_zero`` is the zero point of the source.
+    sums are those of (x - input_zero) w; ``numbers`` turn them into codes, or, where no quantizer follows, their first
+    three rows into ``floats``.
 
-    Shapes: weight [inputs, outputs], both padded to whole vectors, int8.
+    Shapes: weight [inputs, width], both padded to whole vectors, int8.
     """
 
     source: str
     weight: np.ndarray
+    inputs: int
     input_zero: int
     numbers: np.ndarray
     width: int
@@ -159,7 +160,7 @@ class Linear(Operation):
 
     @cached_property
     def _weight(self) -> products.Weight:
-        return products.weight(self.weight)
+        return products.weight(self.weight, self.input_zero)
 
     @cached_property
     def _has_zeros(self) -> bool:
@@ -174,7 +175,7 @@ class Linear(Operation):
         if isinstance(source, SparseCodes):
             self._multiply_sparse(source, block, sums(), totals)
         elif self._has_zeros:
-            kernels.row_sums(source, totals)
+            kernels.row_sums(source, self.inputs * self.input_zero, totals)
         else:
             totals[:] = 0
         if self.floats:
@@ -188,11 +189,8 @@ class Linear(Operation):
             products.multiply_and_round(source, self._weight, totals, self.numbers, self.second, other, out, sums)
 
     def _multiply_sparse(self, source: SparseCodes, block: Block, sums: np.ndarray, totals: np.ndarray) -> None:
-        start = self.input_zero * self.weight.sum(0, dtype=np.int32)
-        kernels.multiply_sparse(
-            source.starts, source.columns, source.values, self.weight, start, block.first, block.last, sums, totals
-        )
-        totals += np.float32(self.input_zero * source.width)
+        bounds = block.first, block.last
+        kernels.multiply_sparse(source.starts, source.columns, source.values, self.weight, *bounds, sums, totals)
 
 
 @dataclass(frozen=True, eq=False)

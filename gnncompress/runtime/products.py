@@ -33,9 +33,13 @@ _add_tile, _add_tile_row, _add_strip, _add_strip_row = dots.of("add")
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight of codes [inputs, outputs], both whole vectors, with what the processor wants of it."""
+    """A weight of codes [inputs, outputs], both whole vectors, with what the processor wants of it.
+
+    ``less`` is what products of codes x are to be less so that they are those of x - zero: zero times the weight's sums.
+    """
 
     codes: np.ndarray
+    less: np.ndarray
     packed: np.ndarray | None
     start: np.ndarray
 
@@ -53,17 +57,19 @@ def fast() -> bool:
     return True
 
 
-def weight(codes: np.ndarray) -> Weight:
-    """Return a weight, ready to multiply by."""
+def weight(codes: np.ndarray, zero: int) -> Weight:
+    """Return a weight, ready to multiply codes by whose zero point is ``zero``."""
+    sums = codes.sum(0, dtype=np.int32)
     start = empty((codes.shape[1],), torch.int32)
-    start[...] = -128 * codes.astype(np.int32).sum(0)
-    return Weight(codes, dots.packed(codes) if fast() else None, start)
+    start[...] = -(128 + zero) * sums  # codes enter as unsigned bytes, 128 larger
+    return Weight(codes, zero * sums, dots.packed(codes) if fast() else None, start)
 
 
 def multiply(x: np.ndarray, by: Weight, sums: np.ndarray) -> None:
-    """Write the product of codes [rows, inputs] and a weight as int32 [rows, outputs]."""
+    """Write the product of codes less their zero point [rows, inputs] and a weight as int32 [rows, outputs]."""
     if len(x):
         torch._int_mm(torch.from_numpy(x), torch.from_numpy(by.codes), out=torch.from_numpy(sums))
+        sums -= by.less
 
 
 def multiply_and_round(

@@ -54,13 +54,14 @@ class Operation:
 class Program:
     """Operations in the order of their execution, the names of the inputs, and the register that is the result.
 
-    The result has ``width`` columns, 0 if that is not known. ``floats`` says which layers run in floats, and why.
+    Inputs that are ``optional`` may be None. The result has ``width`` columns, 0 if that is not known. ``floats`` says which layers run in floats, and why.
     """
 
     operations: tuple[Operation, ...]
     inputs: tuple[str, ...]
     result: str
     width: int = 0
+    optional: tuple[str, ...] = ()
     floats: tuple[tuple[str, str], ...] = ()
 
     def __str__(self) -> str:

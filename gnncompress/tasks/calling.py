@@ -19,7 +19,13 @@ _ANSWERS = ("y", "label", "labels", "target", "targets", "edge_label", "train_ma
 
 def wants(model: nn.Module, field: str) -> bool:
     """Say whether ``model.forward`` has a parameter called ``field``."""
-    return field in inspect.signature(model.forward).parameters
+    return field in parameters_of(model)
+
+
+def parameters_of(model: nn.Module) -> Mapping[str, inspect.Parameter]:
+    """Return the parameters of ``model.forward``; a model that was made of another one has that one's signature."""
+    made: inspect.Signature | None = getattr(model, "__signature__", None)
+    return (made or inspect.signature(model.forward)).parameters
 
 
 def arguments(model: nn.Module, data: Data) -> Mapping[str, Any]:
@@ -33,7 +39,7 @@ def arguments(model: nn.Module, data: Data) -> Mapping[str, Any]:
         UsageError: naming the parameter that neither the data nor a default fills.
     """
     filled: dict[str, Any] = {}
-    for name, parameter in inspect.signature(model.forward).parameters.items():
+    for name, parameter in parameters_of(model).items():
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         if name in _WHOLE:

@@ -1,6 +1,56 @@
-"""From a prepared model to a program of whole numbers."""
+"""From a quantized model to a program of whole numbers."""
 
+from __future__ import annotations
+
+import copy
+
+from torch import nn
+
+from gnncompress.errors import QuantizationError, UsageError
+from gnncompress.quantization.learned_quantizer import LearnedQuantizer
 from gnncompress.quantization.lowering.fusing import fuse
 from gnncompress.quantization.lowering.tracing import lower
+from gnncompress.quantization.prepare import is_prepared, quantizers
+from gnncompress.quantization.weights import freeze, is_frozen, unreached
+from gnncompress.runtime.model import IntegerModel
+from gnncompress.runtime.program import Operation
 
-__all__ = ["fuse", "lower"]
+__all__ = ["to_integer"]
+
+
+def to_integer(model: nn.Module) -> IntegerModel:
+    """Return a model that computes what a quantized one simulates, in whole numbers; ``model`` stays as it is.
+
+    Activations between layers are bytes, weights bytes, sums 32 bits. Normalizations, activations and biases are part
+    of the rounding that follows them; attention's softmax, and layers that no rule is known for or that were kept in
+    floats, run in floats: ``program.floats`` names them. Sums are exact where the simulation rounds them, so both may
+    differ by a step where the simulation is on the verge of rounding the other way.
+
+    Raises:
+        UsageError: if the model was never quantized.
+        QuantizationError: if its quantizers are A2Q's, which have a step for every row, or have seen nothing; if its
+            forward cannot be followed, or nothing of it can run in whole numbers.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"to_integer takes a torch.nn.Module, not a {type(model).__name__}")
+    if not is_prepared(model):
+        raise UsageError(f"{type(model).__name__} was never quantized: gnncompress.prepare it, calibrate or train it first")
+    if any(isinstance(quantizer, LearnedQuantizer) for _, quantizer in quantizers(model)):
+        raise QuantizationError("A2Q has steps and bits of its own for every row; integer execution takes ptq, qat or dq")
+    missed = unreached(model)
+    if missed:
+        raise QuantizationError(missed)
+    frozen = model if is_frozen(model) and not model.training else freeze(copy.deepcopy(model))
+    program = fuse(lower(frozen))
+    if not any(_whole(operation) for operation in program.operations):
+        layers = "; ".join(f"{layer}: {why}" for layer, why in program.floats)
+        raise QuantizationError(f"{type(model).__name__}: nothing of it can run in whole numbers ({layers})")
+    return IntegerModel(program)
+
+
+def _whole(operation: Operation) -> bool:
+    from gnncompress.runtime.operations import Aggregate, Linear, Weighted
+
+    return isinstance(operation, (Linear, Aggregate, Weighted))
+
+

@@ -197,17 +197,14 @@ class Builder:
         source_zero = round(-float(line[3][0]) / source_scale)
         scale = source_scale * np.broadcast_to(np.asarray(scales, np.float64), (outputs,))
         zeros = np.broadcast_to(np.asarray(zeros, np.float64), (outputs,))
-        columns = codes.astype(np.float64).sum(0)
-        shift = scale * source_zero * (inputs * zeros - columns)
-        if bias is not None:
-            shift = shift + bias.detach().double().numpy()
+        shift = np.zeros(outputs) if bias is None else bias.detach().double().numpy()
         padded_codes = np.zeros((padded(inputs), padded(outputs)), np.int8)
         padded_codes[:inputs, :outputs] = codes
         if quantizer is None:
             given = {MINUS_ZERO: -zeros, SCALE: scale, SHIFT: shift}
             out = self.name(f"{name}.product")
             table = numbers(outputs, given)[: SHIFT + 1]
-            self.add(Linear(out, value.register, padded_codes, source_zero, table, outputs, floats=True))
+            self.add(Linear(out, value.register, padded_codes, inputs, source_zero, table, outputs, floats=True))
             return Floats(out, outputs, True)
         grid = stored(quantizer)
         given = {
@@ -218,7 +215,7 @@ class Builder:
             HIGH: grid.high,
         }
         out = self.name(quantizer.name)
-        self.add(Linear(out, value.register, padded_codes, source_zero, numbers(outputs, given), outputs))
+        self.add(Linear(out, value.register, padded_codes, inputs, source_zero, numbers(outputs, given), outputs))
         return Codes(out, grid.table(quantizer, outputs), grid.low, grid.high)
 
 

@@ -23,7 +23,7 @@ from gnncompress.runtime.rounding import HIGH, LOW
 # What these do to a value depends on its channel alone, in evaluation.
 BY_CHANNEL: tuple[type, ...] = (
     nn.ReLU, nn.ReLU6, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.SiLU,
-    nn.Softplus, nn.Identity, nn.Dropout, nn.BatchNorm1d, BatchNorm,
+    nn.Softplus, nn.BatchNorm1d, BatchNorm, nn.Dropout, nn.Identity,
 )  # fmt: skip
 
 
@@ -145,6 +145,8 @@ def lower_module(builder: Builder, module: nn.Module, name: str, value: Value, *
     Raises:
         Unlowered: if it has to run in floats.
     """
+    if isinstance(module, (nn.Dropout, nn.Identity)):
+        return value
     if isinstance(module, BY_CHANNEL):
         return builder.each(value, module, name)
     if isinstance(module, nn.Linear):

@@ -62,10 +62,11 @@ class _Walk:
         self.values: dict[fx.Node, Any] = {}
 
     def program(self, graph: fx.Graph) -> Program:
-        inputs, result = [], ""
+        inputs, optional = [], []
         for node in graph.nodes:
             if node.op == "placeholder":
                 inputs.append(node.name)
+                optional += [node.name] if node.args else []
                 self.values[node] = Floats(self.builder.name(node.name))
             elif node.op == "output":
                 (output,) = node.args
@@ -75,9 +76,9 @@ class _Walk:
                 result = self.builder.in_floats(value)
             else:
                 self.values[node] = getattr(self, f"_{node.op}")(node)
-        return Program(
-            tuple(self.builder.operations), tuple(inputs), result.register, result.width, tuple(self.builder.floats.items())
-        )
+        floats = tuple(self.builder.floats.items())
+        operations = tuple(self.builder.operations)
+        return Program(operations, tuple(inputs), result.register, result.width, tuple(optional), floats)
 
     def _call_module(self, node: fx.Node) -> Any:
         name, module = str(node.target), self.modules[str(node.target)]
