@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from gnncompress.experiments.restoring import load_model
     from gnncompress.pruning import lottery, make_permanent, prune, sensitivity
     from gnncompress.quantization import calibrate, freeze, prepare
+    from gnncompress.quantization.lowering import to_integer
     from gnncompress.reporting import read_results, recommend, summarize, verdicts
 
 _EXPORTS = {
@@ -34,6 +35,7 @@ _EXPORTS = {
     "save_checkpoint": "gnncompress.checkpoints",
     "sensitivity": "gnncompress.pruning",
     "summarize": "gnncompress.reporting",
+    "to_integer": "gnncompress.quantization.lowering",
     "verdicts": "gnncompress.reporting",
 }
 
@@ -54,6 +56,7 @@ __all__ = [
     "save_checkpoint",
     "sensitivity",
     "summarize",
+    "to_integer",
     "verdicts",
 ]
 

@@ -18,6 +18,8 @@ SCHEMES = ("fp32", *(f"{kind}-int{bits}" for kind in ("ptq", "qat", "dq") for bi
 # The six configurations of arXiv 2510.22058: a gradient and an observer.
 CONFIGS = tuple(f"{gradient}-{observer}" for gradient in ("ste", "gc") for observer in ("abs", "mom", "per"))
 _USUAL = {"ptq": "ste-mom", "qat": "ste-mom", "dq": "ste-mom"}
+# How a quantized model computes: in floats what few bits would give, or in whole numbers.
+SIMULATED, INTEGER = "simulated", "integer"
 # Options that only some kinds of scheme have.
 _KINDS = {
     "config": ("ptq", "qat", "dq"),
@@ -32,6 +34,7 @@ _KINDS = {
     "target_bits": ("a2q",),
     "protocol": ("fp32", "qat", "dq", "a2q"),
     "keep_float": ("ptq", "qat", "dq", "a2q"),
+    "execute": ("ptq", "qat", "dq"),
 }
 
 

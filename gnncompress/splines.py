@@ -56,9 +56,7 @@ def _segments(f: Tensor, degree: int) -> Tensor:
     return torch.stack(parts, dim=1)
 
 
-def kernel_coefficients(
-    pseudo: Tensor, kernel_size: Sequence[int], is_open: Sequence[bool], degree: int
-) -> Tensor:
+def kernel_coefficients(pseudo: Tensor, kernel_size: Sequence[int], is_open: Sequence[bool], degree: int) -> Tensor:
     """Return the weight of each kernel for each edge, zero for all but S of them: [E, prod K]; see ``spline_basis``."""
     basis, index = spline_basis(pseudo, kernel_size, is_open, degree)
     # Small kernels fold onto each other (K = m + 1, closed), so indices may repeat: add, do not assign.

@@ -68,6 +68,12 @@ def quantize(
         list[str] | None,
         typer.Option("--keep-float", help="A layer to leave in floats, with what is in it; repeatable."),
     ] = None,
+    execute: Annotated[
+        str | None,
+        typer.Option(
+            "--execute", help="How the quantized model computes: simulated (in floats) or integer. Default: simulated."
+        ),
+    ] = None,
     prune_sparsity: Annotated[
         str,
         typer.Option("--prune-sparsity", help="Prune first: fraction of zeros, one level, several or first:last:step."),
@@ -108,15 +114,15 @@ def quantize(
 ) -> None:
     """Quantize a trained model, train it on with its quantizers, pack and measure it; each scheme and seed is a run.
 
-    The base model of each seed is trained once, measured, and reused by every scheme. What is measured is the simulated
-    model: it computes in floats what few bits would give.
+    The base model of each seed is trained once, measured, and reused by every scheme. Unless --execute integer is
+    given, what is measured is the simulated model: it computes in floats what few bits would give.
     """
     from gnncompress.cli.running import carry_out
     from gnncompress.experiments.changes import parse_changes
     from gnncompress.experiments.levels import parse_levels
     from gnncompress.experiments.methods import QUANTIZE
     from gnncompress.experiments.resolve import resolve
-    from gnncompress.schemes import options_of
+    from gnncompress.schemes import SIMULATED, options_of
 
     names = [name.strip().lower() for name in scheme.split(",")]
     chosen = options_of(
@@ -134,6 +140,7 @@ def quantize(
             "target_bits": target_bits,
             "keep_float": ",".join(sorted(set(keep_float))) if keep_float else None,
             "protocol": "official-protocol" if official_protocol else None,
+            "execute": None if execute == SIMULATED else execute,
         },
     )
     specs = [

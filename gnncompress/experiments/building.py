@@ -10,11 +10,13 @@ from torch_geometric import seed_everything
 
 from gnncompress.datasets import fingerprint, load_dataset
 from gnncompress.errors import DatasetError
-from gnncompress.experiments.methods import METHODS, Setting
+from gnncompress.experiments.methods import EXECUTE, METHODS, Setting
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.models import build_model, find_model
 from gnncompress.pruning.edges import KEEP, drop_edges
 from gnncompress.pruning.structured.surgery import fit
+from gnncompress.quantization.lowering import to_integer
+from gnncompress.schemes import INTEGER
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.making import make_task
 
@@ -49,7 +51,7 @@ def new_model(spec: RunSpec, task: Task) -> nn.Module:
 def load_model(spec: RunSpec, task: Task, state: Mapping[str, Tensor]) -> nn.Module:
     """Return the spec's model with the weights of ``state``, ready to infer."""
     model = rebuilt(new_model(spec, task), spec.method, spec.sparsity, spec.settings)
-    return fill(model, state, reshapes(spec.method))
+    return executed(fill(model, state, reshapes(spec.method)), spec.settings)
 
 
 def rebuilt(model: nn.Module, method: str, sparsity: float, settings: Mapping[str, Setting]) -> nn.Module:
@@ -58,6 +60,11 @@ def rebuilt(model: nn.Module, method: str, sparsity: float, settings: Mapping[st
         return model
     again: nn.Module = METHODS[method].load()(sparsity=sparsity, **settings).rebuilt(model)
     return again
+
+
+def executed(model: nn.Module, settings: Mapping[str, Setting]) -> nn.Module:
+    """Return what computes for a model: itself, or, if the settings say so, the same in whole numbers."""
+    return to_integer(model) if settings.get(EXECUTE) == INTEGER else model
 
 
 def reshapes(method: str) -> bool:

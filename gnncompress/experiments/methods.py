@@ -10,11 +10,12 @@ from typing import Any, Literal, cast
 from gnncompress.errors import UsageError
 from gnncompress.registry import Entry, Registry, unknown
 from gnncompress.schedules import after_rounds
-from gnncompress.schemes import CONFIGS, SCHEMES
+from gnncompress.schemes import CONFIGS, INTEGER, SCHEMES, SIMULATED
 
 Setting = str | int | float | dict[str, float]
 RATE = 0.2
 BASE: Literal["base"] = "base"
+EXECUTE = "execute"
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,14 @@ class Other:
     sparsity: float
 
 
-Start = Literal["base"] | tuple[float, dict[str, Setting]] | Other | None
+@dataclass(frozen=True)
+class Same:
+    """The run that differs in these settings alone."""
+
+    settings: dict[str, Setting]
+
+
+Start = Literal["base"] | tuple[float, dict[str, Setting]] | Other | Same | None
 StartsFrom = Callable[[float, Mapping[str, Setting]], Start]
 
 
@@ -47,7 +55,10 @@ def _ticket(sparsity: float, settings: Mapping[str, Setting]) -> Start:
     return after_rounds(number - 1, rate), {**settings, "round": number - 1}
 
 
-def _pruned(sparsity: float, settings: Mapping[str, Setting]) -> Start:
+def _quantized(sparsity: float, settings: Mapping[str, Setting]) -> Start:
+    """A model that runs in integers is the simulated one; that starts from a pruned one if it is to be sparse."""
+    if EXECUTE in settings:
+        return Same({name: value for name, value in settings.items() if name != EXECUTE})
     return Other("global", sparsity) if sparsity > 0 else BASE
 
 
@@ -90,7 +101,8 @@ class MethodEntry(Entry):
     """A method: its options, and how it sits among runs.
 
     ``starts_from`` says for a sparsity and settings which run's model the method is given: BASE, the plainly trained
-    one; the sparsity and settings of another run of the same method; another method's run; or None, a fresh model.
+    one; the sparsity and settings of another run of the same method, or its settings alone; another method's run; or
+    None, a fresh model.
     ``reshapes``: it changes the shapes of a model's tensors. ``rebuilds``: it changes a model's modules, and its class
     has ``rebuilt`` to do so again. ``dense``: it compresses at sparsity 0, too. ``retrains``: it trains on as long as
     training was, others half as long. ``analysis``: it only looks at the model. ``study``: a command of its own runs
@@ -215,8 +227,9 @@ METHODS = Registry(
                 "groups": Option(0, kind=int),
                 "target_bits": Option(0.0, kind=float, below=16.0),
                 "keep_float": Option(""),
+                EXECUTE: Option(SIMULATED, (SIMULATED, INTEGER)),
             },
-            starts_from=_pruned,
+            starts_from=_quantized,
             rebuilds=True,
             dense=True,
             retrains=True,

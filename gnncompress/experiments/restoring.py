@@ -16,12 +16,16 @@ from gnncompress.checkpoints.files import one_line, shown
 from gnncompress.checkpoints.index import allowed_bytes
 from gnncompress.errors import CheckpointError, GnncompressError, UsageError
 from gnncompress.experiments.building import fill, rebuilt, reshapes
-from gnncompress.experiments.methods import Setting
+from gnncompress.experiments.methods import EXECUTE, Setting
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.models import MODELS, build_model
 from gnncompress.models.registry import Argument
 from gnncompress.pruning.edges import KEEP
 from gnncompress.quantization import freeze_for, is_prepared
+from gnncompress.quantization.lowering import to_integer
+from gnncompress.registry import unknown
+from gnncompress.runtime.model import IntegerModel
+from gnncompress.schemes import INTEGER, SIMULATED
 from gnncompress.tasks.base import Task
 
 # No model of the package has more layers, heads or hidden channels unless its tensors show it.
@@ -55,24 +59,33 @@ def card_of(spec: RunSpec, task: Task) -> dict[str, Any]:
     return ModelCard.model_validate(fields | own).model_dump()
 
 
+def program_of(model: nn.Module) -> dict[str, Any]:
+    """Return what a checkpoint's metadata say of a model that runs in whole numbers: its program, line by line."""
+    return {"program": str(model.program).splitlines()} if isinstance(model, IntegerModel) else {}
+
+
 def load_model(
     path: str | Path,
     build: Callable[[], nn.Module] | None = None,
     reshaped: bool | None = None,
     max_bytes: int | None = None,
+    execute: str | None = None,
 ) -> nn.Module:
     """Return the model in a packed checkpoint, in evaluation mode, with its weights.
 
     A run's checkpoint says how to rebuild its model if that is one of the package's own. For any other ``build`` makes
     the model, in floats or prepared and frozen; code that a file names is never imported. ``reshaped`` says that
     structured pruning took channels out of what ``build`` makes; by default a run's checkpoint knows, and others have
-    the shapes that ``build`` makes.
+    the shapes that ``build`` makes. A quantized model computes as its run did, or as ``execute`` says: simulated, in
+    floats, or integer, see ``to_integer``.
 
     Raises:
         CheckpointError: as ``load_checkpoint`` does; if the file does not say what the model is and there is no
             ``build``; if the model has tensors of other names, shapes or dtypes than the file.
         UsageError: if ``build`` wants arguments or makes no model.
     """
+    if execute not in (None, SIMULATED, INTEGER):
+        raise UsageError(unknown("execute", str(execute), (SIMULATED, INTEGER)))
     state, metadata = read_checkpoint(path, max_bytes)
     card = _card(metadata)
     model = (_builder(path, card, state) if build is None else _own(build))()
@@ -94,8 +107,10 @@ def load_model(
         if reshaped and not _within(tensor, own.get(name)):
             what = f"{shown(name)} is {list(tensor.shape)}, the model's {list(own[name].shape)}"
             raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {what}")
+    execute = execute or str(card.settings.get(EXECUTE, SIMULATED) if card is not None else SIMULATED)
     try:
-        return fill(model, state, reshaped)
+        model = fill(model, state, reshaped)
+        return to_integer(model) if execute == INTEGER else model
     except RuntimeError as error:
         detail = one_line(str(error).split(":", 1)[-1])
         hint = "" if reshaped else "; if structured pruning took channels out of it, say reshaped=True"

@@ -33,20 +33,35 @@ def to_csv(spec: RunSpec, measurements: Iterable[Measurement]) -> str:
     return text.getvalue()
 
 
-def read_metrics(path: Path) -> dict[str, float | None]:
-    """Return a run's whole-model figures by ``phase.metric``; what was unavailable is None.
+def read_measurements(path: Path) -> list[Measurement]:
+    """Return a run's measurements.
 
     Raises:
-        ResultsError: naming the file, if it cannot be read or lacks a column.
+        ResultsError: naming the file, if it cannot be read, lacks a column, or has values that do not fit.
     """
     try:
         with path.open(newline="", encoding="utf-8") as file:
-            return {
-                f"{row['phase']}.{row['metric']}": float(row["value"]) if row["value"] else None
+            return [
+                Measurement(
+                    row["phase"],  # type: ignore[arg-type]
+                    row["metric"],
+                    float(row["value"]) if row["value"] else None,
+                    row["unit"],
+                    row["source"],  # type: ignore[arg-type]
+                    row["layer"],
+                )
                 for row in csv.DictReader(file)
-                if not row["layer"]
-            }
+            ]
     except (OSError, KeyError, ValueError) as error:
         raise ResultsError(
             f"{path}: cannot be read as results ({error}); delete the run's folder and run it again"
         ) from error
+
+
+def read_metrics(path: Path) -> dict[str, float | None]:
+    """Return a run's whole-model figures by ``phase.metric``; what was unavailable is None.
+
+    Raises:
+        ResultsError: as ``read_measurements`` does.
+    """
+    return {f"{one.phase}.{one.metric}": one.value for one in read_measurements(path) if not one.layer}

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 
 from gnncompress.checkpoints import dense_size, load_checkpoint, same_bits, save_checkpoint, values_only_size
 from gnncompress.errors import CheckpointError
-from gnncompress.experiments.building import load_model, load_task, new_model
+from gnncompress.experiments.building import executed, load_model, load_task, new_model
 from gnncompress.experiments.inference import measure_inference
 from gnncompress.experiments.methods import METHODS
-from gnncompress.experiments.restoring import card_of
-from gnncompress.experiments.rows import to_csv
+from gnncompress.experiments.restoring import card_of, program_of
+from gnncompress.experiments.rows import read_measurements, to_csv
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.experiments.store import ENVIRONMENT, MODEL, RESULTS, SPEC, Store
 from gnncompress.files import write_json, write_text
@@ -25,10 +25,12 @@ from gnncompress.measurements import Compressed, Measurement
 from gnncompress.profiling.environment import environment
 from gnncompress.profiling.isolation import isolated
 from gnncompress.pruning.edges import KEEP
+from gnncompress.runtime.model import IntegerModel
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.trainer import Trainer
 from gnncompress.tasks.training import Progress
 
+_OF_THE_MODEL = ("compress", "finetune")
 OnEpoch = Callable[[Progress], None]
 
 
@@ -42,16 +44,20 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
     task = load_task(spec, data_root)
     result = _compress(spec, store, task, on_epoch)
     with store.staged(spec) as folder:
-        rows = list(result.measurements)
+        rows, notes = list(result.measurements), [*task.notes, *result.warnings]
         if not spec.analysis:
-            rows += task.evaluate(result.model)
-            original = _original(spec, store) or result.model.state_dict()
-            rows += _pack(result.model, folder / MODEL, original, card_of(spec, task))
+            running = executed(result.model, spec.settings)
+            rows += task.evaluate(running)
+            if isinstance(running, IntegerModel):
+                rows += running.saturation()
+                notes += running.warnings()
+            original = _original(spec.compressed, store) or result.model.state_dict()
+            rows += _pack(result.model, folder / MODEL, original, card_of(spec, task) | program_of(running))
             rows += isolated(measure_inference, spec, folder / MODEL, data_root)
         write_json(folder / SPEC, spec.model_dump(mode="json"))
         write_json(folder / ENVIRONMENT, environment(spec.device, spec.threads) | {"notes": list(task.notes)})
         write_text(folder / RESULTS, to_csv(spec, rows))
-    return [*task.notes, *result.warnings]
+    return notes
 
 
 def _compress(spec: RunSpec, store: Store, task: Task, on_epoch: OnEpoch) -> Compressed:
@@ -66,6 +72,9 @@ def _compress(spec: RunSpec, store: Store, task: Task, on_epoch: OnEpoch) -> Com
     if spec.method == NO_METHOD:
         rows = trainer.train(model)
         return Compressed(model, [*rows, *sparsity_measurements(model)])
+    if spec.compressed is not spec:  # the model is what it was; only what computes for it is another
+        kept = [row for row in read_measurements(store.path(spec.compressed) / RESULTS) if row.phase in _OF_THE_MODEL]
+        return Compressed(model, kept)
     method = METHODS[spec.method].load()(sparsity=spec.sparsity, **spec.settings)
     compressed: Compressed = method.apply(model, trainer)
     return compressed

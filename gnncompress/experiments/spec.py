@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from gnncompress.experiments.methods import BASE, METHODS, Other, Setting, scheme_of
+from gnncompress.experiments.methods import BASE, METHODS, Other, Same, Setting, scheme_of
 from gnncompress.profiling.latency import Window
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import SplitSpec
@@ -72,9 +72,21 @@ class RunSpec(BaseModel):
         if isinstance(before, Other):
             of_other = {"method": before.method, "sparsity": before.sparsity, "finetune": self.recipe.halved}
             return self.base().model_copy(update=of_other)
+        if isinstance(before, Same):
+            update: dict[str, object] = {"settings": before.settings, "scheme": scheme_of(before.settings)}
+            return self.model_copy(update=update)
         sparsity, settings = before
         update = {"sparsity": sparsity, "settings": settings, "scheme": scheme_of(settings), "finetune": None}
         return self.model_copy(update=update)
+
+    @property
+    def compressed(self) -> RunSpec:
+        """The run that compressed the model: this one, or the one whose model it only runs in another way."""
+        if self.method != NO_METHOD and isinstance(
+            METHODS[self.method].starts_from(self.sparsity, self.settings), Same
+        ):
+            return self.origin or self
+        return self
 
     @property
     def analysis(self) -> bool:

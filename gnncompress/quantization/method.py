@@ -15,7 +15,7 @@ from gnncompress.quantization.accounting import bit_measurements
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
 from gnncompress.quantization.prepare import calibrate, prepare, quantizers
 from gnncompress.quantization.weights import freeze
-from gnncompress.schemes import Scheme, scheme
+from gnncompress.schemes import SIMULATED, Scheme, scheme
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.trainer import Trainer
 
@@ -38,6 +38,8 @@ class Quantization:
     published scripts do: by validation loss, A2Q's by the accuracy on the test set, so that figures can be compared
     with theirs; such a figure is an optimistic one.
 
+    ``execute`` is what computes for the model when it is done, and nothing that ``apply`` has to do with.
+
     ``target_bits`` is A2Q's memory target for each value of the features, sign included; ``keep_float`` names layers to
     leave alone, separated by commas.
     """
@@ -54,6 +56,7 @@ class Quantization:
     groups: int = 0
     target_bits: float = 0.0
     keep_float: str = ""
+    execute: str = SIMULATED
 
     def apply(self, model: nn.Module, trainer: Trainer) -> Compressed:
         """Quantize ``model`` in place.

@@ -1,4 +1,4 @@
-"""Operations that make the weights of messages: normalization, attention, splines. They compute in floats, once an edge."""
+"""Operations that make the weights of messages, in floats, once an edge: normalization, attention, splines."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Products of codes by the processor's dot product of four bytes (AVX-512 VNNI), rounded before they leave registers."""
+"""Products of codes by the processor's dot product of four bytes (AVX-512 VNNI), rounded while in registers."""
 
 from __future__ import annotations
 
@@ -66,9 +66,7 @@ def _tile(rows: int, vectors: int, second: Second) -> Any:
             for number, at in enumerate(columns):
                 rounding = Rounding(builder, table, at, "zeros", second)
                 for target, of_row, scale in zip(targets, sums, scales, strict=True):
-                    found = rounding.codes(
-                        builder.load(of_row[number]), scale, None, lambda row=target, at=at: other.load(row, at)
-                    )
+                    found = rounding.codes(builder.load(of_row[number]), scale, None, other, target, at)
                     out.store(found, target, at)
             return context.get_dummy_value()
 
@@ -79,4 +77,4 @@ def _tile(rows: int, vectors: int, second: Second) -> Any:
 
 def of(second: Second) -> tuple[Any, Any, Any, Any]:
     """Return the functions for many rows by VECTORS vectors, one row by as many, many rows by one, and one by one."""
-    return tuple(_tile(rows, vectors, second) for vectors in (VECTORS, 1) for rows in (ROWS, 1))  # type: ignore[return-value]
+    return tuple(_tile(rows, vectors, second) for vectors in (VECTORS, 1) for rows in (ROWS, 1))

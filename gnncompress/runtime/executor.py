@@ -48,13 +48,16 @@ class Phase:
 
     @property
     def by_row(self) -> bool:
+        """Whether blocks of rows can go through the phase."""
         return self.operations[0].by_row
 
 
 class Block:
     """A range of rows, as the operations of a phase see it."""
 
-    def __init__(self, env: Mapping[str, Any], local: dict[str, Any], pool: dict[Any, Any], first: int, last: int) -> None:
+    def __init__(
+        self, env: Mapping[str, Any], local: dict[str, Any], pool: dict[Any, Any], first: int, last: int
+    ) -> None:
         self.env, self.local, self.pool, self.first, self.last = env, local, pool, first, last
 
     def rows(self, name: str) -> Any:

@@ -36,15 +36,13 @@ def neighbours(edges: Tensor, nodes: int) -> Neighbours:
     """Sort edges [2, E], sources first, by target.
 
     Raises:
-        ExecutionError: if they are no such tensor, an index is outside [0, nodes), or a node has so many neighbours that
-            a sum of their codes may not fit into 32 bits.
+        ExecutionError: if they are no such tensor, an index is outside [0, nodes), or a node has so many neighbours
+            that a sum of their codes may not fit into 32 bits.
     """
     if edges.layout != torch.strided or edges.dim() != 2 or len(edges) != 2 or edges.is_floating_point():
         raise ExecutionError(f"edge_index must be whole numbers [2, edges], not {edges.dtype} {list(edges.shape)}")
     sources, targets = (row.contiguous().numpy() for row in edges.long())
-    made = Neighbours(
-        np.empty(nodes + 1, np.int64), np.empty(len(sources), np.int32), np.empty(len(sources), np.int64)
-    )
+    made = Neighbours(np.empty(nodes + 1, np.int64), np.empty(len(sources), np.int32), np.empty(len(sources), np.int64))
     if not kernels.by_target(targets, sources, nodes, made.starts, made.sources, made.order):
         wrong = edges[(edges < 0) | (edges >= nodes)][0].item()
         raise ExecutionError(f"edge_index has node {wrong}, but the features have {nodes} rows, 0 to {nodes - 1}")
@@ -61,8 +59,8 @@ def check_degrees(starts: np.ndarray) -> None:
     degrees = np.diff(starts)
     if len(degrees) and degrees.max() > MOST_NEIGHBOURS:
         raise ExecutionError(
-            f"node {degrees.argmax()} has {degrees.max():,} neighbours: sums of more than {MOST_NEIGHBOURS:,} codes may "
-            "not fit into 32 bits; run the model simulated"
+            f"node {degrees.argmax()} has {degrees.max():,} neighbours: sums of more than {MOST_NEIGHBOURS:,} codes "
+            "may not fit into 32 bits; run the model simulated"
         )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from gnncompress.runtime.rounding import ROWS, round_codes, round_product, round_sum
+from gnncompress.runtime.rounding import ROWS, of
 from gnncompress.runtime.vectors import LANES, gather_four, gather_one, total_four, total_one
 
 # What follows the first rounding of a row.
@@ -29,14 +29,14 @@ _inlined: Any = numba.njit(inline="always", error_model="numpy", fastmath={"cont
 _f = np.float32
 _NOTHING = np.zeros(0, np.float32)
 
-_product_rows, _product_row = round_product["none"]
-_product_again_rows, _product_again_row = round_product["again"]
-_product_add_rows, _product_add_row = round_product["add"]
-_sum_rows, _sum_row = round_sum["none"]
-_sum_again_rows, _sum_again_row = round_sum["again"]
-_sum_add_rows, _sum_add_row = round_sum["add"]
-_codes_rows, _codes_row = round_codes["none"]
-_codes_add_rows, _codes_add_row = round_codes["add"]
+_product_rows, _product_row = of("zeros", "none")
+_product_again_rows, _product_again_row = of("zeros", "again")
+_product_add_rows, _product_add_row = of("zeros", "add")
+_sum_rows, _sum_row = of("row", "none")
+_sum_again_rows, _sum_again_row = of("row", "again")
+_sum_add_rows, _sum_add_row = of("row", "add")
+_codes_rows, _codes_row = of("plain", "none")
+_codes_add_rows, _codes_add_row = of("plain", "add")
 
 
 @_faithful
@@ -215,7 +215,7 @@ def _round_sums(sums, by, base, rows, numbers, second, other, out, r):  # type: 
 
 @_compiled
 def aggregate(starts, sources, x, zero, scale, shift, mean, numbers, second, other, first, last, out):  # type: ignore[no-untyped-def]
-    """Write the codes of the sums, or means, of neighbours: sum of (x - zero) scale + shift; ``second`` as in finish."""
+    """Write the codes of sums, or means, of neighbours: sum of (x - zero) scale + shift; ``second`` as in finish."""
     sums = np.empty((ROWS, x.shape[1]), np.int32)
     by, base = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
     for block in range(first, last, ROWS):

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from inspect import Parameter, Signature
+from threading import Event, Timer
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from gnncompress.errors import ExecutionError
+from gnncompress.measurements import Measurement
 from gnncompress.runtime.executor import Context, phases_of, run
 from gnncompress.runtime.floating import tensor_of
 from gnncompress.runtime.program import Program
 
 
 class IntegerModel(nn.Module):
-    """Runs a program on what the model that it was made of takes; it cannot be trained."""
+    """Runs a program on what the model that it was made of takes, on a CPU; it cannot be trained.
+
+    Values of the inputs beyond the range that was calibrated saturate and are counted. The first call compiles the
+    kernels that it needs, once on a machine.
+
+    Raises:
+        ExecutionError: for input that does not fit: features of another width, NaN or infinite values, node numbers
+            outside the features' rows, a node with more than 16,777,215 neighbours, tensors of an accelerator.
+    """
 
     def __init__(self, program: Program) -> None:
         super().__init__()
@@ -37,7 +51,54 @@ class IntegerModel(nn.Module):
         """Return what the model would, for the same arguments."""
         given = self.__signature__.bind(*args, **kwargs)
         given.apply_defaults()
-        with torch.no_grad():
+        for name, value in given.arguments.items():
+            if isinstance(value, Tensor) and value.device.type != "cpu":
+                raise ExecutionError(
+                    f"{name} is on {value.device}: integers run on the CPU alone; give it {name}.cpu()"
+                )
+        with torch.no_grad(), announced():
             result = run(self.program, self._phases, given.arguments, self.context)
             found: Tensor = tensor_of(result, self.program.width)
             return found
+
+    def saturation(self) -> list[Measurement]:
+        """Return for each input that is rounded the fraction of values that were beyond its range, over all calls."""
+        context = self.context
+        return [
+            Measurement("evaluate", "saturation", context.clamped[name] / context.seen[name], "ratio", "computed", name)
+            for name in context.seen
+            if context.seen[name]
+        ]
+
+    def warnings(self) -> list[str]:
+        """Return a line for each input of which some values were beyond the range."""
+        context = self.context
+        return [
+            f"{name}: {context.clamped[name]:,} of {context.seen[name]:,} values were beyond the calibrated range and "
+            "were given its end"
+            for name in context.seen
+            if context.clamped[name]
+        ]
+
+    def extra_repr(self) -> str:
+        """Show the program."""
+        return str(self.program)
+
+
+@contextmanager
+def announced() -> Iterator[None]:
+    """Say what is happening if the first call of a process takes more than a second: kernels are being compiled."""
+    if _announced.is_set():
+        yield
+        return
+    timer = Timer(1.0, lambda: print("compiling the integer kernels, once on this machine ...", file=sys.stderr))
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+        _announced.set()
+
+
+_announced = Event()

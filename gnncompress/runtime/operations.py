@@ -13,12 +13,11 @@ from torch import Tensor
 
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime import kernels, products
-from gnncompress.runtime.arrays import codes, empty, values
+from gnncompress.runtime.arrays import codes, values
 from gnncompress.runtime.coefficients import WeightedNeighbours
 from gnncompress.runtime.graphs import Neighbours, check_degrees, neighbours
 from gnncompress.runtime.program import Operation
 from gnncompress.runtime.rounding import MINUS_ZERO, SCALE, SHIFT
-from gnncompress.runtime.vectors import padded
 
 if TYPE_CHECKING:
     from gnncompress.runtime.executor import Block, Context
@@ -381,7 +380,9 @@ def graphs_of(batch: Tensor | None, nodes: int, context: Context) -> tuple[np.nd
     if batch is None:
         return np.array([0, nodes], np.int64), np.arange(nodes, dtype=np.int32)
     if batch.dim() != 1 or len(batch) != nodes or (nodes and int(batch.min()) < 0):
-        raise ExecutionError(f"batch must have the number of a graph for each of {nodes} nodes, not {list(batch.shape)}")
+        raise ExecutionError(
+            f"batch must have the number of a graph for each of {nodes} nodes, not {list(batch.shape)}"
+        )
     key = "graphs", nodes
     known = context.memory.get(key, (batch,))
     if known is not None:

@@ -1,7 +1,8 @@
 """Products of codes, rounded: by the processor's own instruction where it has one, else by torch.
 
-``torch._int_mm`` runs on oneDNN's kernels of bytes where the processor has any, and on plain loops of torch's where it has
-none. Where the processor has AVX-512 VNNI, tiles that are rounded before they leave the registers take a third less.
+``torch._int_mm`` runs on oneDNN's kernels of bytes where the processor has any, and on plain loops of torch's where it
+has none. Where the processor has AVX-512 VNNI, tiles that are rounded before they leave the registers take a third
+less.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ _add_tile, _add_tile_row, _add_strip, _add_strip_row = dots.of("add")
 class Weight:
     """A weight of codes [inputs, outputs], both whole vectors, with what the processor wants of it.
 
-    ``less`` is what products of codes x are to be less so that they are those of x - zero: zero times the weight's sums.
+    ``less`` is what products of codes x are to be less to be those of x - zero: zero times the weight's sums.
     """
 
     codes: np.ndarray

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from gnncompress.runtime.rounding import NAMES, NUMBERS
+
 if TYPE_CHECKING:
     from gnncompress.runtime.executor import Block
 
@@ -54,7 +56,8 @@ class Operation:
 class Program:
     """Operations in the order of their execution, the names of the inputs, and the register that is the result.
 
-    Inputs that are ``optional`` may be None. The result has ``width`` columns, 0 if that is not known. ``floats`` says which layers run in floats, and why.
+    Inputs that are ``optional`` may be None. The result has ``width`` columns, 0 if that is not known. ``floats`` says
+    which layers run in floats, and why.
     """
 
     operations: tuple[Operation, ...]
@@ -71,21 +74,22 @@ class Program:
 
 
 def describe(operation: Operation) -> str:
-    """Return an operation's registers and numbers as text, arrays by their shape or only value."""
+    """Return an operation's registers and numbers as text, of arrays their shape, or their range."""
     parts = []
     for field in fields(operation):
         value = getattr(operation, field.name)
-        if field.name == "out" or (isinstance(value, str) and not value):
-            continue
-        parts.append(f"{field.name}={shown(value)}")
+        if field.name == "numbers" and len(value) == NUMBERS:
+            parts += [f"{name}={_shown(row)}" for name, row in zip(NAMES, value, strict=True) if row.any()]
+        elif field.name != "out" and not (isinstance(value, str) and not value):
+            parts.append(f"{field.name}={_shown(value)}")
     return " ".join(parts)
 
 
-def shown(value: Any) -> str:
-    """Return a field's value as text."""
+def _shown(value: Any) -> str:
     if isinstance(value, np.ndarray):
-        same = value.size and (value == value.flat[0]).all()
-        return f"{value.flat[0]:g}" if same else f"{value.dtype}[{'x'.join(map(str, value.shape))}]"
+        if value.ndim > 1:
+            return f"{value.dtype}[{'x'.join(map(str, value.shape))}]"
+        return f"{value.min():g}" if value.min() == value.max() else f"{value.min():g}..{value.max():g}"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, Literal
 
 from llvmlite import ir
@@ -16,6 +15,7 @@ Second = Literal["none", "again", "add"]
 
 # The rows of the array of numbers, one a channel, that rounding takes.
 MINUS_ZERO, SCALE, SHIFT, LOW, HIGH, SCALE_2, SHIFT_2, OTHER, LOW_2, HIGH_2, NUMBERS = range(11)
+NAMES = ("minus_zero", "scale", "shift", "low", "high", "scale2", "shift2", "other_scale", "low2", "high2")
 # So many rows are rounded together, so that a channel's numbers are read once for all of them.
 ROWS = 4
 
@@ -38,8 +38,8 @@ class Rounding:
         self.multiply_add = function(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [FLOATS] * 3)
         self.nearest = function(builder, f"llvm.rint.v{LANES}f32", FLOATS, [FLOATS])
 
-    def codes(self, sums: Any, a: Any, b: Any, other: Callable[[], Any]) -> Any:
-        """Return the codes of a vector of sums, a and b vectors of the row's numbers."""
+    def codes(self, sums: Any, a: Any, b: Any, other: Any, row: Any, column: Any) -> Any:
+        """Return the codes of a vector of sums; a and b are the row's numbers, other[row, column:] is added."""
         call, number = self.builder.call, self.number
         v = floats(self.builder, sums)
         if self.first == "row":
@@ -54,7 +54,7 @@ class Rounding:
         if self.second != "none":
             shift = number[SHIFT_2]
             if self.second == "add":
-                shift = call(self.multiply_add, [floats(self.builder, other()), number[OTHER], shift])
+                shift = call(self.multiply_add, [floats(self.builder, other.load(row, column)), number[OTHER], shift])
             v = call(self.nearest, [call(self.multiply_add, [v, number[SCALE_2], shift])])
         v = self._clamped(v, LOW, HIGH) if self.second == "none" else self._clamped(v, LOW_2, HIGH_2)
         return self.builder.trunc(self.builder.fptosi(v, INTS), BYTES)
@@ -92,9 +92,7 @@ def _rows(rows: int, first: First, second: Second) -> Any:
             with loop(builder, long(0), out.size(1), LANES) as (column, _):
                 rounding = Rounding(builder, table, column, first, second)
                 for source, target, scale, shift in zip(sources, targets, scales, shifts, strict=True):
-                    found = rounding.codes(
-                        x.load(source, column), scale, shift, lambda row=target: other.load(row, column)
-                    )
+                    found = rounding.codes(x.load(source, column), scale, shift, other, target, column)
                     out.store(found, target, column)
             return context.get_dummy_value()
 
@@ -103,6 +101,6 @@ def _rows(rows: int, first: First, second: Second) -> Any:
     return round_rows
 
 
-round_product = {second: (_rows(ROWS, "zeros", second), _rows(1, "zeros", second)) for second in ("none", "again", "add")}
-round_sum = {second: (_rows(ROWS, "row", second), _rows(1, "row", second)) for second in ("none", "again", "add")}
-round_codes = {second: (_rows(ROWS, "plain", second), _rows(1, "plain", second)) for second in ("none", "add")}
+def of(first: First, second: Second) -> tuple[Any, Any]:
+    """Return the functions for ROWS rows and for one."""
+    return _rows(ROWS, first, second), _rows(1, first, second)

@@ -13,7 +13,7 @@ from gnncompress.quantization.lowering.tracing import lower
 from gnncompress.quantization.prepare import is_prepared, quantizers
 from gnncompress.quantization.weights import freeze, is_frozen, unreached
 from gnncompress.runtime.model import IntegerModel
-from gnncompress.runtime.program import Operation
+from gnncompress.runtime.operations import Aggregate, Linear, Weighted
 
 __all__ = ["to_integer"]
 
@@ -31,26 +31,24 @@ def to_integer(model: nn.Module) -> IntegerModel:
         QuantizationError: if its quantizers are A2Q's, which have a step for every row, or have seen nothing; if its
             forward cannot be followed, or nothing of it can run in whole numbers.
     """
+    if isinstance(model, IntegerModel):
+        return model
     if not isinstance(model, nn.Module):
         raise UsageError(f"to_integer takes a torch.nn.Module, not a {type(model).__name__}")
     if not is_prepared(model):
-        raise UsageError(f"{type(model).__name__} was never quantized: gnncompress.prepare it, calibrate or train it first")
+        raise UsageError(
+            f"{type(model).__name__} was never quantized: gnncompress.prepare it, calibrate or train it first"
+        )
     if any(isinstance(quantizer, LearnedQuantizer) for _, quantizer in quantizers(model)):
-        raise QuantizationError("A2Q has steps and bits of its own for every row; integer execution takes ptq, qat or dq")
+        raise QuantizationError(
+            "A2Q has steps and bits of its own for every row; integer execution takes ptq, qat or dq"
+        )
     missed = unreached(model)
     if missed:
         raise QuantizationError(missed)
     frozen = model if is_frozen(model) and not model.training else freeze(copy.deepcopy(model))
     program = fuse(lower(frozen))
-    if not any(_whole(operation) for operation in program.operations):
+    if not any(isinstance(operation, (Linear, Aggregate, Weighted)) for operation in program.operations):
         layers = "; ".join(f"{layer}: {why}" for layer, why in program.floats)
         raise QuantizationError(f"{type(model).__name__}: nothing of it can run in whole numbers ({layers})")
     return IntegerModel(program)
-
-
-def _whole(operation: Operation) -> bool:
-    from gnncompress.runtime.operations import Aggregate, Linear, Weighted
-
-    return isinstance(operation, (Linear, Aggregate, Weighted))
-
-

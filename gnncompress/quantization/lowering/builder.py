@@ -95,7 +95,7 @@ class Builder:
             return self.quantized(self.in_floats(value), quantizer)
         _, _, scale, shift = line
         register, factor, constant = self._addend(second, first.width)
-        given = {
+        given: dict[int, Any] = {
             SCALE: 1.0,
             SCALE_2: scale / grid.scale,
             SHIFT_2: (shift + value.factor * constant) / grid.scale + grid.zero,
@@ -103,9 +103,7 @@ class Builder:
             LOW_2: grid.low,
             HIGH_2: grid.high,
         }
-        out = self.add(
-            Add(self.name(quantizer.name), first.register, register, numbers(first.width, given))  # type: ignore[arg-type]
-        )
+        out = self.add(Add(self.name(quantizer.name), first.register, register, numbers(first.width, given)))
         return Codes(out, grid.table(quantizer, first.width), grid.low, grid.high)
 
     def _addend(self, value: Codes | Floats, width: int) -> tuple[str, Any, Any]:
@@ -138,7 +136,7 @@ class Builder:
         low, high, scale, shift = line
         register = value.register
         if (low > value.low).any() or (high < value.high).any():
-            given = {SCALE: 1.0, LOW: low, HIGH: high}
+            given: dict[int, Any] = {SCALE: 1.0, LOW: low, HIGH: high}
             register = self.add(Rescale(self.name(f"{register}.clamped"), register, numbers(value.width, given)))
         scale, shift = scale.astype(np.float32), shift.astype(np.float32)
         return Floats(self.add(Pool(self.name(name), register, batch, kind == "mean", scale, shift)), value.width)
@@ -180,9 +178,17 @@ class Builder:
         return self.call(function, [floats], what, floats.width)
 
     def linear(
-        self, value: Codes, weight: tuple[np.ndarray, Any, Any], bias: Tensor | None, quantizer: Quantizer | None, name: str
+        self,
+        value: Codes,
+        entering: Quantizer,
+        weight: tuple[np.ndarray, Any, Any],
+        bias: Tensor | None,
+        quantizer: Quantizer | None,
+        name: str,
     ) -> Codes | Floats:
-        """Multiply codes by a weight of codes (codes [inputs, outputs], scales, zero points) and round, if that follows.
+        """Multiply codes, made by ``entering``, by a weight of codes, and round the product if that follows.
+
+        ``weight`` is codes [inputs, outputs], scales and zero points, numbers or one a column.
 
         Raises:
             QuantizationError: naming the layer, if it has so many inputs that a sum may not fit into 32 bits.
@@ -191,23 +197,20 @@ class Builder:
         inputs, outputs = codes.shape
         if inputs > MOST_INPUTS:
             raise QuantizationError(f"{name}: sums of {inputs:,} products may not fit into 32 bits; leave it in floats")
-        line = fit_values(value.table, value.low, value.high)
-        assert line is not None and value.width == inputs, name
-        source_scale = float(line[2][0])
-        source_zero = round(-float(line[3][0]) / source_scale)
-        scale = source_scale * np.broadcast_to(np.asarray(scales, np.float64), (outputs,))
+        source = stored(entering)
+        source_zero = round(source.zero)
+        scale = source.scale * np.broadcast_to(np.asarray(scales, np.float64), (outputs,))
         zeros = np.broadcast_to(np.asarray(zeros, np.float64), (outputs,))
         shift = np.zeros(outputs) if bias is None else bias.detach().double().numpy()
         padded_codes = np.zeros((padded(inputs), padded(outputs)), np.int8)
         padded_codes[:inputs, :outputs] = codes
         if quantizer is None:
-            given = {MINUS_ZERO: -zeros, SCALE: scale, SHIFT: shift}
             out = self.name(f"{name}.product")
-            table = numbers(outputs, given)[: SHIFT + 1]
+            table = numbers(outputs, {MINUS_ZERO: -zeros, SCALE: scale, SHIFT: shift})[: SHIFT + 1]
             self.add(Linear(out, value.register, padded_codes, inputs, source_zero, table, outputs, floats=True))
             return Floats(out, outputs, True)
         grid = stored(quantizer)
-        given = {
+        given: dict[int, Any] = {
             MINUS_ZERO: -zeros,
             SCALE: scale / grid.scale,
             SHIFT: shift / grid.scale + grid.zero,
@@ -223,7 +226,8 @@ def weight_codes(module: nn.Module, name: str = "weight") -> tuple[np.ndarray, A
     """Return the codes of a frozen weight with their scales and zero points, numbers or shaped as the weight."""
     chain: Any = module.parametrizations[name]  # type: ignore[index]
     (step,) = chain
-    assert isinstance(step, QuantizedWeight) and isinstance(step.quantizer, Quantizer)
+    assert isinstance(step, QuantizedWeight)
+    assert isinstance(step.quantizer, Quantizer)
     grid = step.quantizer.grid(chain.original.dim())
     scale, zero = (part.numpy() if isinstance(part, Tensor) else part for part in (grid.scale, grid.zero_point))
     return chain.original.numpy(), scale, zero

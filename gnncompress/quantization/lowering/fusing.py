@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from gnncompress.runtime import kernels
+from gnncompress.runtime.arrays import aligned
 from gnncompress.runtime.operations import Add, Aggregate, Linear, Rescale, Weighted
 from gnncompress.runtime.program import Operation, Program
 from gnncompress.runtime.rounding import HIGH, HIGH_2, LOW, LOW_2, OTHER, SCALE, SCALE_2, SHIFT, SHIFT_2
@@ -22,19 +23,26 @@ def fuse(program: Program) -> Program:
     made: list[Operation] = []
     place: dict[str, int] = {}
     for operation in program.operations:
-        at = place.get(operation.source) if isinstance(operation, (Rescale, Add)) else None
-        before = made[at] if at is not None else None
-        if isinstance(before, _Summing) and uses[before.out] == 1 and before.second == kernels.NONE and not (
-            isinstance(before, Linear) and before.floats
-        ):  # fmt: skip
-            joined = _again(before, operation) if isinstance(operation, Rescale) else _added(before, operation, place, at)
-            if joined is not None:
-                made[at] = joined
-                place[operation.out] = at
-                continue
-        place[operation.out] = len(made)
-        made.append(operation)
+        joined = None
+        if isinstance(operation, (Rescale, Add)):
+            at = place.get(operation.source, -1)
+            before = made[at] if at >= 0 else None
+            if isinstance(before, _Summing) and uses[before.out] == 1 and _is_rounded_once(before):
+                if isinstance(operation, Rescale):
+                    joined = _again(before, operation)
+                elif place.get(operation.other, -1) < at:  # what is added is there already
+                    joined = _added(before, operation)
+        if joined is not None:
+            made[at] = joined
+            place[operation.out] = at
+        else:
+            place[operation.out] = len(made)
+            made.append(operation)
     return replace(program, operations=tuple(made))
+
+
+def _is_rounded_once(operation: _Summing) -> bool:
+    return operation.second == kernels.NONE and not (isinstance(operation, Linear) and operation.floats)
 
 
 def _again(before: _Summing, operation: Rescale) -> _Summing:
@@ -42,22 +50,14 @@ def _again(before: _Summing, operation: Rescale) -> _Summing:
     scale, shift = follow[SCALE], follow[SHIFT]
     ends = np.stack([np.rint(numbers[bound] * scale + shift) for bound in (LOW, HIGH)])
     ends = np.clip(ends, follow[LOW], follow[HIGH])
-    fused = _aligned(numbers)
+    fused = aligned(numbers)
     fused[SCALE_2], fused[SHIFT_2] = scale, shift
     fused[LOW_2], fused[HIGH_2] = ends.min(0), ends.max(0)
     return replace(before, out=operation.out, numbers=fused, second=kernels.AGAIN)
 
 
-def _added(before: _Summing, operation: Add, place: dict[str, int], at: int) -> _Summing | None:
-    if place.get(operation.other, -1) >= at:
-        return None  # what is added is not there yet
-    fused = _aligned(before.numbers)
+def _added(before: _Summing, operation: Add) -> _Summing:
+    fused = aligned(before.numbers)
     for row in (SCALE_2, SHIFT_2, OTHER, LOW_2, HIGH_2):
         fused[row] = operation.numbers[row]
     return replace(before, out=operation.out, numbers=fused, second=kernels.ADD, other=operation.other)
-
-
-def _aligned(numbers: np.ndarray) -> np.ndarray:
-    from gnncompress.runtime.arrays import aligned
-
-    return aligned(numbers)

@@ -27,17 +27,17 @@ BY_CHANNEL: tuple[type, ...] = (
 )  # fmt: skip
 
 
-class Unlowered(Exception):
+class UnloweredError(Exception):
     """Says why a layer has to run in floats."""
 
 
 def lower_linear(builder: Builder, module: nn.Module, name: str, value: Value) -> Value:
     """Lower a linear layer: its inputs, product and features."""
     if not has_codes(module) or not isinstance(module, nn.Linear):
-        raise Unlowered("kept in floats" if not has_codes(module) else "no rule for it")
+        raise UnloweredError("kept in floats" if not has_codes(module) else "no rule for it")
     quantizers: Any = module.quantizers
     codes = builder.quantized(value, quantizers.inputs, module.in_features)
-    return builder.linear(codes, _transposed(module), module.bias, quantizers.features, name)
+    return builder.linear(codes, quantizers.inputs, _transposed(module), module.bias, quantizers.features, name)
 
 
 def lower_gin(builder: Builder, conv: GINConv, name: str, x: Value, edge_index: str) -> Value:
@@ -45,10 +45,10 @@ def lower_gin(builder: Builder, conv: GINConv, name: str, x: Value, edge_index: 
     inner = _modules(conv.nn)
     first = next((module for module in inner if isinstance(module, nn.Linear)), None)
     if first is None:
-        raise Unlowered("its network has no linear layer")
+        raise UnloweredError("its network has no linear layer")
     for module in inner:
         if not isinstance(module, (nn.Linear, *BY_CHANNEL)):
-            raise Unlowered(f"its network has a {type(module).__name__}")
+            raise UnloweredError(f"its network has a {type(module).__name__}")
     x = _known(x, first.in_features)
     own = x if isinstance(x, Codes) else builder.padded(builder.in_floats(x))
     value: Value = Sum(_plain(builder, conv, name, x, edge_index), own, 1 + float(conv.eps))
@@ -60,20 +60,21 @@ def lower_gin(builder: Builder, conv: GINConv, name: str, x: Value, edge_index: 
 def lower_sage(builder: Builder, conv: SAGEConv, name: str, x: Value, edge_index: str) -> Value:
     """Lower a GraphSAGE: W_l mean of the neighbours' x + W_r x."""
     if conv.project or conv.normalize:
-        raise Unlowered("it projects, or normalizes, in floats")
+        raise UnloweredError("it projects, or normalizes, in floats")
     x = _known(x, conv.lin_l.in_features)
     around = lower_linear(builder, conv.lin_l, f"{name}.lin_l", _plain(builder, conv, name, x, edge_index))
     if not conv.root_weight:
         return around
     own = lower_linear(builder, conv.lin_r, f"{name}.lin_r", x)
-    assert isinstance(around, Codes) and isinstance(own, Codes)
+    assert isinstance(around, Codes)
+    assert isinstance(own, Codes)
     return Sum(own, around)
 
 
 def lower_gcn(builder: Builder, conv: GCNConv, name: str, x: Value, edge_index: str, edge_weight: str = "") -> Value:
     """Lower a GCN: D^-1/2 (A + I) D^-1/2 x W + b."""
     if not conv.normalize or conv.flow != "source_to_target":
-        raise Unlowered("its edges are not normalized, or flow from targets to sources")
+        raise UnloweredError("its edges are not normalized, or flow from targets to sources")
     _insist_on_sums(conv)
     h = lower_linear(builder, conv.lin, f"{name}.lin", x)
     assert isinstance(h, Codes)
@@ -90,7 +91,7 @@ def lower_gcn(builder: Builder, conv: GCNConv, name: str, x: Value, edge_index: 
 def lower_gat(builder: Builder, conv: GATConv, name: str, x: Value, edge_index: str) -> Value:
     """Lower a GAT; its softmax stays in floats."""
     if conv.lin is None or conv.edge_dim is not None or conv.residual or conv.flow != "source_to_target":
-        raise Unlowered("it has sources and targets of its own, edge features or a residual")
+        raise UnloweredError("it has sources and targets of its own, edge features or a residual")
     _insist_on_sums(conv)
     h = lower_linear(builder, conv.lin, f"{name}.lin", x)
     assert isinstance(h, Codes)
@@ -99,9 +100,16 @@ def lower_gat(builder: Builder, conv: GATConv, name: str, x: Value, edge_index: 
     attention = torch.cat([conv.att_src, conv.att_dst]).detach().contiguous().numpy()
     edges = builder.add(
         Attention(
-            builder.name(f"{name}.attention"), edge_index, h.register, float(of_lin.scale), float(of_lin.zero),
-            attention, conv.negative_slope, conv.add_self_loops, _scale(quantizers.alpha),
-        )  # fmt: skip
+            builder.name(f"{name}.attention"),
+            edge_index,
+            h.register,
+            float(of_lin.scale),
+            float(of_lin.zero),
+            attention,
+            conv.negative_slope,
+            conv.add_self_loops,
+            _scale(quantizers.alpha),
+        )
     )
     out: Value = _weighted(builder, conv, h, edges, conv.heads, conv.out_channels)
     if not conv.concat and conv.heads > 1:
@@ -118,14 +126,21 @@ def lower_spline(builder: Builder, conv: SplineConv, name: str, x: Value, edge_i
     kernels, inputs, outputs = kernel.shape
     flat = kernel.transpose(1, 0, 2).reshape(inputs, kernels * outputs)
     scale, zero = (np.tile(np.ravel(part), kernels) if np.ndim(part) else part for part in (scale, zero))
-    h = builder.linear(codes, (flat, scale, zero), None, quantizers.features, name)
-    root = builder.linear(codes, _transposed(conv.lin), conv.bias, None, f"{name}.lin")
-    assert isinstance(h, Codes) and isinstance(root, Floats)
+    h = builder.linear(codes, quantizers.inputs, (flat, scale, zero), None, quantizers.features, name)
+    root = builder.linear(codes, quantizers.inputs, _transposed(conv.lin), conv.bias, None, f"{name}.lin")
+    assert isinstance(h, Codes)
+    assert isinstance(root, Floats)
     edges = builder.add(
         Splines(
-            builder.name(f"{name}.norm"), edge_index, pseudo, h.register, tuple(conv.kernel_size),
-            tuple(conv.is_open_spline), conv.degree, _scale(quantizers.norm),
-        )  # fmt: skip
+            builder.name(f"{name}.norm"),
+            edge_index,
+            pseudo,
+            h.register,
+            tuple(conv.kernel_size),
+            tuple(conv.is_open_spline),
+            conv.degree,
+            _scale(quantizers.norm),
+        )
     )
     return Sum(_weighted(builder, conv, h, edges, 1, outputs, mean=True), root)
 
@@ -143,7 +158,7 @@ def lower_module(builder: Builder, module: nn.Module, name: str, value: Value, *
     """Lower a layer.
 
     Raises:
-        Unlowered: if it has to run in floats.
+        UnloweredError: if it has to run in floats.
     """
     if isinstance(module, (nn.Dropout, nn.Identity)):
         return value
@@ -154,18 +169,18 @@ def lower_module(builder: Builder, module: nn.Module, name: str, value: Value, *
     if isinstance(module, MessagePassing):
         rule = next((rule for kind, rule in CONVOLUTIONS.items() if isinstance(module, kind)), None)
         if rule is None:
-            raise Unlowered("no rule for it")
+            raise UnloweredError("no rule for it")
         if not hasattr(module, "quantizers"):
-            raise Unlowered("kept in floats")
-        return builder.quantized(rule(builder, module, name, value, *given), module.quantizers.update)  # type: ignore[union-attr, arg-type]
-    raise Unlowered("no rule for it")
+            raise UnloweredError("kept in floats")
+        return builder.quantized(rule(builder, module, name, value, *given), module.quantizers.update)
+    raise UnloweredError("no rule for it")
 
 
 def _plain(builder: Builder, conv: MessagePassing, name: str, x: Value, edge_index: str) -> Codes:
     """Lower the aggregation of messages that are just x_j."""
     quantizers: Any = conv.quantizers
     if conv.flow != "source_to_target":
-        raise Unlowered("it flows from targets to sources")
+        raise UnloweredError("it flows from targets to sources")
     codes = builder.quantized(x, quantizers.message)
     edges = builder.add(Edges(builder.name(f"{name}.edges"), edge_index, codes.register))
     of_messages, grid = stored(quantizers.message), stored(quantizers.aggregate)
@@ -175,13 +190,19 @@ def _plain(builder: Builder, conv: MessagePassing, name: str, x: Value, edge_ind
         largest = builder.add(Largest(builder.name(f"{name}.largest"), edges, codes.register, nothing))
         return builder.quantized(Codes(largest, codes.table, codes.low, codes.high), quantizers.aggregate)
     if kind not in (aggr.SumAggregation, aggr.MeanAggregation):
-        raise Unlowered(f"its aggregation is {kind.__name__}")
+        raise UnloweredError(f"its aggregation is {kind.__name__}")
     table = numbers(codes.width, {LOW: grid.low, HIGH: grid.high})
     out = builder.add(
         Aggregate(
-            builder.name(quantizers.aggregate.name), edges, codes.register, float(of_messages.zero),
-            of_messages.scale / grid.scale, float(grid.zero), kind is aggr.MeanAggregation, table,
-        )  # fmt: skip
+            builder.name(quantizers.aggregate.name),
+            edges,
+            codes.register,
+            float(of_messages.zero),
+            of_messages.scale / grid.scale,
+            float(grid.zero),
+            kind is aggr.MeanAggregation,
+            table,
+        )
     )
     return Codes(out, grid.table(quantizers.aggregate, codes.width), grid.low, grid.high)
 
@@ -196,10 +217,22 @@ def _weighted(
     table = numbers(width, {LOW: grid.low, HIGH: grid.high})
     out = builder.add(
         Weighted(
-            builder.name(quantizers.aggregate.name), edges, h.register, heads, columns, float(of_source.zero),
-            float(of_source.scale), float(message.scale), float(message.zero), float(message.low), float(message.high),
-            message.scale / grid.scale, float(grid.zero), mean, table,
-        )  # fmt: skip
+            builder.name(quantizers.aggregate.name),
+            edges,
+            h.register,
+            heads,
+            columns,
+            float(of_source.zero),
+            float(of_source.scale),
+            float(message.scale),
+            float(message.zero),
+            float(message.low),
+            float(message.high),
+            message.scale / grid.scale,
+            float(grid.zero),
+            mean,
+            table,
+        )
     )
     return Codes(out, grid.table(quantizers.aggregate, width), grid.low, grid.high)
 
@@ -210,7 +243,7 @@ def _biased(builder: Builder, value: Value, bias: Tensor | None) -> Value:
 
 def _insist_on_sums(conv: MessagePassing) -> None:
     if type(conv.aggr_module) is not aggr.SumAggregation:
-        raise Unlowered(f"its aggregation is {type(conv.aggr_module).__name__}")
+        raise UnloweredError(f"its aggregation is {type(conv.aggr_module).__name__}")
 
 
 def _known(value: Value, width: int) -> Value:

@@ -14,7 +14,7 @@ from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_poo
 from gnncompress.errors import QuantizationError
 from gnncompress.models.convnet import read_out
 from gnncompress.quantization.lowering.builder import Builder, Value
-from gnncompress.quantization.lowering.layers import BY_CHANNEL, Unlowered, lower_module
+from gnncompress.quantization.lowering.layers import BY_CHANNEL, UnloweredError, lower_module
 from gnncompress.quantization.lowering.values import Codes, Floats, Sum
 from gnncompress.runtime.program import Program
 
@@ -85,11 +85,11 @@ class _Walk:
         value, *rest = node.args
         try:
             if node.kwargs or not isinstance(value, fx.Node) or not all(self._is_input(one) for one in rest):
-                raise Unlowered("it is given more than tensors of the model's inputs")
+                raise UnloweredError("it is given more than tensors of the model's inputs")
             given = [self.values[one].register for one in rest if isinstance(one, fx.Node)]
             before = len(self.builder.operations)
             return lower_module(self.builder, module, name, self.values[value], *given)
-        except Unlowered as why:
+        except UnloweredError as why:
             del self.builder.operations[before:]
             self.builder.floats[name] = str(why)
             return self._in_floats(node, module, name)

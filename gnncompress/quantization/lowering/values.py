@@ -105,7 +105,7 @@ def fit_codes(codes: np.ndarray, exact: np.ndarray, low: int, high: int) -> tupl
 
 
 def fit_values(table: Tensor, low: int, high: int) -> tuple[np.ndarray, ...] | None:
-    """Return low, high, scale and shift [width] with table = clamp(stored) scale + shift to float precision, or None."""
+    """Return low, high, scale and shift [width]: table = clamp(stored) scale + shift to float precision; or None."""
     rows = slice(low + 128, high + 129)
     values, stored_codes = table.double().numpy()[rows], STORED[rows].astype(np.float64)
     scale, shift = _lines(values, stored_codes)
