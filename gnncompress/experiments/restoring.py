@@ -24,7 +24,7 @@ from gnncompress.pruning.edges import KEEP
 from gnncompress.quantization import freeze_for, is_prepared
 from gnncompress.quantization.lowering import to_integer
 from gnncompress.registry import unknown
-from gnncompress.runtime.model import IntegerModel
+from gnncompress.runtime.model import ProgramModel
 from gnncompress.schemes import INTEGER, SIMULATED
 from gnncompress.tasks.base import Task
 
@@ -61,7 +61,7 @@ def card_of(spec: RunSpec, task: Task) -> dict[str, Any]:
 
 def program_of(model: nn.Module) -> dict[str, Any]:
     """Return what a checkpoint's metadata say of a model that runs in whole numbers: its program, line by line."""
-    return {"program": str(model.program).splitlines()} if isinstance(model, IntegerModel) else {}
+    return {"program": str(model.program).splitlines()} if isinstance(model, ProgramModel) else {}
 
 
 def load_model(

@@ -25,7 +25,7 @@ from gnncompress.measurements import Compressed, Measurement
 from gnncompress.profiling.environment import environment
 from gnncompress.profiling.isolation import isolated
 from gnncompress.pruning.edges import KEEP
-from gnncompress.runtime.model import IntegerModel
+from gnncompress.runtime.model import ProgramModel
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.trainer import Trainer
 from gnncompress.tasks.training import Progress
@@ -48,7 +48,7 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
         if not spec.analysis:
             running = executed(result.model, spec.settings)
             rows += task.evaluate(running)
-            if isinstance(running, IntegerModel):
+            if isinstance(running, ProgramModel):
                 rows += running.saturation()
                 notes += running.warnings()
             original = _original(spec.compressed, store) or result.model.state_dict()

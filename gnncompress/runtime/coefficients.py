@@ -60,7 +60,7 @@ class Normalized(Operation):
     like: str
     improved: bool
     loops: bool
-    grid: Scale
+    grid: Scale | None
 
     by_row: ClassVar[bool] = False
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "edge_weight", "like")
@@ -76,14 +76,15 @@ class Normalized(Operation):
             return known
         check(edges, nodes)
         index, norm = gcn_norm(edges, weight, nodes, self.improved, self.loops, dtype=torch.float32)
-        return context.memory.keep(key, (edges, weight), weighted(index, self.grid.rounded(norm), nodes))
+        return context.memory.keep(key, (edges, weight), weighted(index, rounded(norm, self.grid), nodes))
 
 
 @dataclass(frozen=True, eq=False)
 class Attention(Operation):
     """Neighbours with the attention of a GAT: softmax of LeakyReLU of rounded logits, in floats.
 
-    Shapes: source [nodes, heads * columns] codes, attention [2, heads, columns] for sources and targets.
+    Shapes: source [nodes, heads * columns] codes, or values of scale 1; attention [2, heads, columns] for sources and
+    targets.
     """
 
     edge_index: str
@@ -93,7 +94,7 @@ class Attention(Operation):
     attention: np.ndarray
     slope: float
     loops: bool
-    grid: Scale
+    grid: Scale | None
 
     by_row: ClassVar[bool] = False
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "source")
@@ -109,7 +110,7 @@ class Attention(Operation):
         of_source, of_target = ((x * torch.from_numpy(half)).sum(-1) for half in self.attention)
         if self.loops:
             edges = add_self_loops(remove_self_loops(edges)[0], num_nodes=nodes)[0]
-        logits = self.grid.rounded(of_source[edges[0]] + of_target[edges[1]])
+        logits = rounded(of_source[edges[0]] + of_target[edges[1]], self.grid)
         weights = softmax(F.leaky_relu(logits, self.slope), edges[1], num_nodes=nodes)
         return weighted(edges, weights, nodes)
 
@@ -124,7 +125,7 @@ class Splines(Operation):
     kernel_size: tuple[int, ...]
     is_open: tuple[bool, ...]
     degree: int
-    grid: Scale
+    grid: Scale | None
 
     by_row: ClassVar[bool] = False
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "pseudo", "like")
@@ -139,7 +140,12 @@ class Splines(Operation):
         if known is not None:
             return known
         weights = kernel_coefficients(pseudo, self.kernel_size, self.is_open, self.degree)
-        return context.memory.keep(key, (edges, pseudo), weighted(edges, self.grid.rounded(weights), nodes))
+        return context.memory.keep(key, (edges, pseudo), weighted(edges, rounded(weights, self.grid), nodes))
+
+
+def rounded(x: Tensor, grid: Scale | None) -> Tensor:
+    """Return ``x`` on the grid, or as it is in a model of floats."""
+    return x if grid is None else grid.rounded(x)
 
 
 def check(edges: Tensor, nodes: int) -> None:

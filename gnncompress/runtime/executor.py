@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from threading import Barrier
 from typing import Any
 
@@ -51,14 +51,27 @@ class Phase:
         """Whether blocks of rows can go through the phase."""
         return self.operations[0].by_row
 
+    @cached_property
+    def source(self) -> str:
+        """A register with as many rows as the phase makes."""
+        first = self.operations[0]
+        return (*first.own(), *first.whole()[-1:])[0]
+
+    @cached_property
+    def read(self) -> frozenset[str]:
+        """The registers that are read and made before."""
+        made = {operation.out for operation in self.operations}
+        return frozenset(name for one in self.operations for name in (*one.own(), *one.whole())) - made
+
 
 class Block:
-    """A range of rows, as the operations of a phase see it."""
+    """A range of rows, as the operations of a phase see it: of ``height`` rows those from ``first`` to ``last``."""
 
     def __init__(
-        self, env: Mapping[str, Any], local: dict[str, Any], pool: dict[Any, Any], first: int, last: int
+        self, env: Mapping[str, Any], local: Mapping[str, Any], pool: dict[Any, Any], first: int, last: int, height: int
     ) -> None:
         self.env, self.local, self.pool, self.first, self.last = env, local, pool, first, last
+        self.all = last - first == height
 
     def rows(self, name: str) -> Any:
         """Return the block's rows of a register; of sparse codes all, since their rows are found by number."""
@@ -67,7 +80,7 @@ class Block:
         value = self.env[name]
         if isinstance(value, torch.Tensor):
             value = value.numpy()
-        return value[self.first : self.last] if isinstance(value, np.ndarray) else value
+        return value[self.first : self.last] if isinstance(value, np.ndarray) and not self.all else value
 
     def whole(self, name: str) -> Any:
         """Return all of a register."""
@@ -79,7 +92,7 @@ class Block:
         room = self.pool.get(key)
         if room is None or len(room) < shape[0]:
             room = self.pool[key] = empty(shape, dtype)
-        return room[: shape[0]]
+        return room if len(room) == shape[0] else room[: shape[0]]
 
 
 def run(program: Program, phases: tuple[Phase, ...], given: Mapping[str, Any], context: Context) -> Any:
@@ -116,32 +129,31 @@ def phases_of(program: Program) -> tuple[Phase, ...]:
 
 
 def _run_by_row(phase: Phase, env: dict[str, Any]) -> None:
-    first = phase.operations[0]
-    source = env[next(iter((*first.own(), *first.whole()[-1:])))]
-    height = len(source)
-    shapes = dict(env)
-    local: list[Operation] = []
+    height = len(env[phase.source])
+    widths = {name: env[name].shape[1] for name in phase.read if hasattr(env[name], "shape")}
+    shapes = []
     for operation in phase.operations:
-        room = operation.empty(0, shapes)
-        shapes[operation.out] = room
-        if operation.out in phase.kept:
-            env[operation.out] = operation.empty(height, shapes)
-        else:
-            local.append(operation)
-    widest = max(shapes[operation.out].shape[1] for operation in phase.operations)
+        width, dtype = operation.shape(widths)
+        widths[operation.out] = width
+        shapes.append((operation.out, width, dtype))
     threads = torch.get_num_threads()
-    size = max(min(_BLOCK_BYTES // max(widest, 1), -(-height // threads)), 64)
+    size = max(min(_BLOCK_BYTES // max(widths[name] for name, _, _ in shapes), -(-height // threads)), 64)
+    alone = height <= size
+    for name, width, dtype in shapes:
+        if alone or name in phase.kept:
+            env[name] = empty((height, width), dtype)
     starts = range(0, height, size)
 
     def work(mine: range) -> None:
-        room = {operation.out: operation.empty(min(size, height), shapes) for operation in local}
+        rows = min(size, height)
+        local = {name: empty((rows, width), dtype) for name, width, dtype in shapes if name not in env}
         pool: dict[Any, Any] = {}
         for begin in mine:
-            block = Block(env, room, pool, begin, min(begin + size, height))
+            block = Block(env, local, pool, begin, min(begin + size, height), height)
             for operation in phase.operations:
                 operation.rows(block)
 
-    if threads == 1 or len(starts) < 2:
+    if threads == 1 or alone:
         work(starts)
     else:
         for _ in _workers(threads).map(work, (starts[number::threads] for number in range(threads))):

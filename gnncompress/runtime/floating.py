@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gnncompress.runtime import kernels
+from gnncompress.runtime import float_kernels, kernels
 from gnncompress.runtime.arrays import values
+from gnncompress.runtime.coefficients import WeightedNeighbours
 from gnncompress.runtime.program import Operation
+from gnncompress.runtime.vectors import padded
 
 if TYPE_CHECKING:
-    from gnncompress.runtime.executor import Context
+    from gnncompress.runtime.executor import Block, Context
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +55,75 @@ class Pad(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("source",)
 
     def run(self, env: Mapping[str, Any], context: Context) -> np.ndarray:
-        """Return the padded copy."""
-        x: Tensor = env[self.source]
+        """Return the rows, copied if they are not whole vectors already."""
+        x: Tensor = tensor_of(env[self.source], self.width)
+        if padded(self.width) == self.width:
+            return x.detach().float().contiguous().numpy()
         made = values(len(x), self.width)
         kernels.pad(x.detach().float().contiguous().numpy(), made)
         return made
 
 
+@dataclass(frozen=True, eq=False)
+class FloatLinear(Operation):
+    """Rows, dense or CSR, times a weight [inputs, outputs], plus bias; the weight may be sparse, CSR by output."""
+
+    source: str
+    weight: np.ndarray
+    bias: np.ndarray
+    sparse: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+
+    OWN: ClassVar[tuple[str, ...]] = ("source",)
+
+    def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
+        """Return the shape of rows of floats."""
+        return self.weight.shape[1], torch.float32
+
+    def rows(self, block: Block) -> None:
+        """Make the rows of a block."""
+        out = block.rows(self.out)
+        x = block.env.get(self.source)
+        if isinstance(x, Tensor) and x.layout == torch.sparse_csr:
+            parts = x.crow_indices().numpy(), x.col_indices().numpy(), x.values().numpy()
+            float_kernels.multiply_sparse_rows(*parts, self.weight, self.bias, block.first, block.last, out)
+            return
+        rows = block.rows(self.source)[:, : len(self.weight)]
+        if self.sparse is not None:
+            float_kernels.multiply_by_sparse(np.ascontiguousarray(rows), *self.sparse, self.bias, out)
+        else:
+            given = (torch.from_numpy(part) for part in (self.bias, rows, self.weight))
+            torch.addmm(*given, out=torch.from_numpy(out))
+
+
+@dataclass(frozen=True, eq=False)
+class FloatAggregate(Operation):
+    """Sums, or means, of neighbours' rows of floats, with K weights an edge and head where the edges have any."""
+
+    edges: str
+    source: str
+    mean: bool
+    heads: int = 1
+    columns: int = 0
+
+    WHOLE: ClassVar[tuple[str, ...]] = ("edges", "source")
+
+    def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
+        """Return the shape of rows of floats."""
+        return self.heads * self.columns or widths[self.source], torch.float32
+
+    def rows(self, block: Block) -> None:
+        """Make the rows of a block."""
+        edges, x, out = block.whole(self.edges), block.whole(self.source), block.rows(self.out)
+        x = x.detach().contiguous().numpy() if isinstance(x, Tensor) else x
+        weights = edges.weights if isinstance(edges, WeightedNeighbours) else edges.ones
+        bounds = self.mean, block.first, block.last, out
+        if weights.ndim == 1 or (weights.shape[1] == 1 and self.heads == 1):
+            float_kernels.add_up(edges.starts, edges.sources, weights.reshape(-1), x, *bounds)
+        else:
+            shape = self.heads, self.columns
+            float_kernels.add_up_blocks(edges.starts, edges.sources, weights, *shape, x, *bounds)
+
+
 def tensor_of(value: Any, width: int) -> Any:
     """Return rows of floats as a tensor without what pads them; anything else as it is."""
-    return torch.from_numpy(value)[:, :width] if isinstance(value, np.ndarray) else value
+    return torch.from_numpy(value)[:, : width or None] if isinstance(value, np.ndarray) else value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import weakref
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,7 @@ MOST_NEIGHBOURS = (2**31 - 1) // 128
 class Neighbours:
     """Node i is sent to by sources[starts[i]:starts[i + 1]]; edge ``order[k]`` of the tensor comes k-th.
 
-    Shapes: starts [nodes + 1] int64, sources [edges] int32, order [edges] int64.
+    Shapes: starts [nodes + 1] int64, sources and order [edges] int32.
     """
 
     starts: np.ndarray
@@ -30,6 +31,11 @@ class Neighbours:
 
     def __len__(self) -> int:
         return len(self.starts) - 1
+
+    @cached_property
+    def ones(self) -> np.ndarray:
+        """The weights of edges that have none."""
+        return np.ones(len(self.sources), np.float32)
 
 
 def neighbours(edges: Tensor, nodes: int) -> Neighbours:
@@ -42,7 +48,7 @@ def neighbours(edges: Tensor, nodes: int) -> Neighbours:
     if edges.layout != torch.strided or edges.dim() != 2 or len(edges) != 2 or edges.is_floating_point():
         raise ExecutionError(f"edge_index must be whole numbers [2, edges], not {edges.dtype} {list(edges.shape)}")
     sources, targets = (row.contiguous().numpy() for row in edges.long())
-    made = Neighbours(np.empty(nodes + 1, np.int64), np.empty(len(sources), np.int32), np.empty(len(sources), np.int64))
+    made = Neighbours(np.empty(nodes + 1, np.int64), np.empty(len(sources), np.int32), np.empty(len(sources), np.int32))
     if not kernels.by_target(targets, sources, nodes, made.starts, made.sources, made.order):
         wrong = edges[(edges < 0) | (edges >= nodes)][0].item()
         raise ExecutionError(f"edge_index has node {wrong}, but the features have {nodes} rows, 0 to {nodes - 1}")

@@ -12,7 +12,7 @@ from typing import Any
 import numba
 import numpy as np
 
-from gnncompress.runtime.rounding import ROWS, of
+from gnncompress.runtime.rounding import ROWS, of, pad_rows, quantize_rows
 from gnncompress.runtime.vectors import LANES, gather_four, gather_one, total_four, total_one
 
 # What follows the first rounding of a row.
@@ -25,7 +25,7 @@ _compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmat
 # of codes put many values on the very verge between two codes.
 _faithful: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
 # Called as they are, arrays are passed piece by piece, which takes longer than what is done with them.
-_inlined: Any = numba.njit(inline="always", error_model="numpy", fastmath={"contract", "nsz"})
+inlined: Any = numba.njit(inline="always", error_model="numpy", fastmath={"contract", "nsz"})
 _f = np.float32
 _NOTHING = np.zeros(0, np.float32)
 
@@ -40,37 +40,17 @@ _codes_add_rows, _codes_add_row = of("plain", "add")
 
 
 @_faithful
-def quantize(x, bits, inverse, zero, low, high, out):  # type: ignore[no-untyped-def]
-    """Write clamp(round(x inverse + zero)); return how many values were clamped, -1 if one is not finite.
-
-    ``bits`` are those of x: of floats that are not finite the bits without sign are the largest.
-    """
-    clamped, largest = np.int64(0), np.int32(0)
-    for i in range(x.shape[0]):
-        row, row_bits, codes = x[i], bits[i], out[i]
-        of_row = np.int32(0)
-        for c in range(row.size):
-            v = np.rint(row[c] * inverse + zero)
-            largest = max(largest, row_bits[c] & np.int32(0x7FFFFFFF))
-            of_row += np.int32(v < low) + np.int32(v > high)
-            v = low if v < low else v
-            v = high if v > high else v
-            codes[c] = np.int8(np.int32(v))
-        for c in range(row.size, codes.size):
-            codes[c] = 0
-        clamped += of_row
-    return clamped if largest < 0x7F800000 else np.int64(-1)
+def quantize(x, inverse, zero, low, high, out):  # type: ignore[no-untyped-def]
+    """Write clamp(round(x inverse + zero)); return how many values were clamped, -1 if one is not finite."""
+    found = np.zeros(2, np.int64)
+    quantize_rows(x, inverse, zero, low, high, out, found)
+    return found[0] if found[1] < 0x7F800000 else np.int64(-1)
 
 
 @_compiled
 def pad(x, out):  # type: ignore[no-untyped-def]
     """Copy rows into wider ones, zeros behind."""
-    for i in range(x.shape[0]):
-        row, wide = x[i], out[i]
-        for c in range(row.size):
-            wide[c] = row[c]
-        for c in range(row.size, wide.size):
-            wide[c] = 0
+    pad_rows(x, out)
 
 
 @_compiled
@@ -107,19 +87,25 @@ def look_up(x, table, out):  # type: ignore[no-untyped-def]
             found[c] = table[np.int64(row[c]) + 128, 0 if one else c]
 
 
+@inlined
+def row_sum(x, i, less):  # type: ignore[no-untyped-def]
+    """Return the sum of a row of codes, less a number."""
+    width = x.shape[1]
+    total, column = np.int32(-128 * width - less), 0
+    while column + 4 * LANES <= width:
+        total += total_four(x, i, column)
+        column += 4 * LANES
+    while column < width:
+        total += total_one(x, i, column)
+        column += LANES
+    return _f(total)
+
+
 @_compiled
 def row_sums(x, less, out):  # type: ignore[no-untyped-def]
     """Write the sum of each row of codes, less a number."""
-    width = x.shape[1]
     for i in range(len(out)):
-        total, column = np.int32(-128 * width - less), 0
-        while column + 4 * LANES <= width:
-            total += total_four(x, i, column)
-            column += 4 * LANES
-        while column < width:
-            total += total_one(x, i, column)
-            column += LANES
-        out[i] = _f(total)
+        out[i] = row_sum(x, i, less)
 
 
 @_compiled
@@ -181,7 +167,7 @@ def multiply_sparse(starts, columns, values, weight, first, last, sums, totals):
         totals[i - first] = _f(total)
 
 
-@_inlined
+@inlined
 def _gather(sources, begin, end, x, sums, row):  # type: ignore[no-untyped-def]
     """Add the rows ``sources[begin:end]`` of codes up."""
     column, width = 0, sums.shape[1]
@@ -193,7 +179,7 @@ def _gather(sources, begin, end, x, sums, row):  # type: ignore[no-untyped-def]
         column += LANES
 
 
-@_inlined
+@inlined
 def _round_sums(sums, by, base, rows, numbers, second, other, out, r):  # type: ignore[no-untyped-def]
     """Round ROWS rows of sums, or fewer, each with a scale and a shift of its own."""
     if rows == ROWS:

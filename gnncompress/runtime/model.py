@@ -19,7 +19,7 @@ from gnncompress.runtime.floating import tensor_of
 from gnncompress.runtime.program import Program
 
 
-class IntegerModel(nn.Module):
+class ProgramModel(nn.Module):
     """Runs a program on what the model that it was made of takes, on a CPU; it cannot be trained.
 
     Values of the inputs beyond the range that was calibrated saturate and are counted. The first call compiles the

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime import kernels, products
-from gnncompress.runtime.arrays import codes, values
+from gnncompress.runtime.arrays import codes
 from gnncompress.runtime.coefficients import WeightedNeighbours
 from gnncompress.runtime.graphs import Neighbours, check_degrees, neighbours
 from gnncompress.runtime.program import Operation
 from gnncompress.runtime.rounding import MINUS_ZERO, SCALE, SHIFT
+from gnncompress.runtime.vectors import padded
 
 if TYPE_CHECKING:
     from gnncompress.runtime.executor import Block, Context
@@ -65,8 +66,7 @@ class Quantize(Operation):
         values = (x.values().unsqueeze(0) if sparse else x).float().contiguous()
         made = codes(*values.shape)
         limits = (np.float32(limit) for limit in (1 / self.scale, self.zero, self.low, self.high))
-        given = values.numpy()
-        clamped = kernels.quantize(given, given.view(np.int32), *limits, made)
+        clamped = kernels.quantize(values.numpy(), *limits, made)
         if clamped < 0:
             raise ExecutionError(f"{self.out}: a value is NaN or infinite")
         context.count(self.out, clamped, values.numel())
@@ -85,9 +85,9 @@ class Rescale(Operation):
 
     OWN: ClassVar[tuple[str, ...]] = ("source",)
 
-    def empty(self, rows: int, env: Mapping[str, Any]) -> Any:
-        """Return room for codes."""
-        return codes(rows, self.numbers.shape[1])
+    def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
+        """Return the shape of rows of codes."""
+        return self.numbers.shape[1], torch.int8
 
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
@@ -103,9 +103,9 @@ class LookUp(Operation):
 
     OWN: ClassVar[tuple[str, ...]] = ("source",)
 
-    def empty(self, rows: int, env: Mapping[str, Any]) -> Any:
-        """Return room for codes."""
-        return codes(rows, env[self.source].shape[1])
+    def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
+        """Return the shape of rows of codes."""
+        return widths[self.source], torch.int8
 
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
@@ -122,9 +122,9 @@ class Add(Operation):
 
     OWN: ClassVar[tuple[str, ...]] = ("source", "other")
 
-    def empty(self, rows: int, env: Mapping[str, Any]) -> Any:
-        """Return room for codes."""
-        return codes(rows, self.numbers.shape[1])
+    def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
+        """Return the shape of rows of codes."""
+        return self.numbers.shape[1], torch.int8
 
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
@@ -153,33 +153,28 @@ class Linear(Operation):
 
     OWN: ClassVar[tuple[str, ...]] = ("source", "other")
 
-    def empty(self, rows: int, env: Mapping[str, Any]) -> Any:
-        """Return room for codes, or values."""
-        return values(rows, self.width) if self.floats else codes(rows, self.width)
+    def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
+        """Return the shape of rows of codes, or of values."""
+        return padded(self.width), torch.float32 if self.floats else torch.int8
 
     @cached_property
     def _weight(self) -> products.Weight:
-        return products.weight(self.weight, self.input_zero)
-
-    @cached_property
-    def _has_zeros(self) -> bool:
-        return bool(self.numbers[MINUS_ZERO].any())
+        return products.weight(self.weight, self.inputs, self.input_zero, bool(self.numbers[MINUS_ZERO].any()))
 
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
         source, out = block.rows(self.source), block.rows(self.out)
         other = block.rows(self.other) if self.other else _NO_OTHER
         totals = block.scratch("totals", (len(out),), torch.float32)
-        sums = lambda: block.scratch("sums", (len(out), self.weight.shape[1]), torch.int32)  # noqa: E731
+
+        def sums() -> np.ndarray:
+            return block.scratch("sums", (len(out), self.weight.shape[1]), torch.int32)
+
         if isinstance(source, SparseCodes):
             self._multiply_sparse(source, block, sums(), totals)
-        elif self._has_zeros:
-            kernels.row_sums(source, self.inputs * self.input_zero, totals)
-        else:
-            totals[:] = 0
         if self.floats:
             if not isinstance(source, SparseCodes):
-                products.multiply(source, self._weight, sums())
+                products.multiply(source, self._weight, sums(), totals)
             numbers = self.numbers
             kernels.finish_values(sums(), totals, -numbers[MINUS_ZERO], numbers[SCALE], numbers[SHIFT], out)
         elif isinstance(source, SparseCodes):
@@ -231,9 +226,9 @@ class Aggregate(Operation):
     OWN: ClassVar[tuple[str, ...]] = ("other",)
     WHOLE: ClassVar[tuple[str, ...]] = ("edges", "source")
 
-    def empty(self, rows: int, env: Mapping[str, Any]) -> Any:
-        """Return room for codes."""
-        return codes(rows, self.numbers.shape[1])
+    def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
+        """Return the shape of rows of codes."""
+        return self.numbers.shape[1], torch.int8
 
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
@@ -255,9 +250,9 @@ class Largest(Operation):
 
     WHOLE: ClassVar[tuple[str, ...]] = ("edges", "source")
 
-    def empty(self, rows: int, env: Mapping[str, Any]) -> Any:
-        """Return room for codes."""
-        return codes(rows, env[self.source].shape[1])
+    def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
+        """Return the shape of rows of codes."""
+        return widths[self.source], torch.int8
 
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
@@ -293,9 +288,9 @@ class Weighted(Operation):
     OWN: ClassVar[tuple[str, ...]] = ("other",)
     WHOLE: ClassVar[tuple[str, ...]] = ("edges", "source")
 
-    def empty(self, rows: int, env: Mapping[str, Any]) -> Any:
-        """Return room for codes."""
-        return codes(rows, self.numbers.shape[1])
+    def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
+        """Return the shape of rows of codes."""
+        return self.numbers.shape[1], torch.int8
 
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
@@ -319,9 +314,9 @@ class Values(Operation):
 
     OWN: ClassVar[tuple[str, ...]] = ("source",)
 
-    def empty(self, rows: int, env: Mapping[str, Any]) -> Any:
-        """Return room for values."""
-        return values(rows, self.width)
+    def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
+        """Return the shape of rows of values."""
+        return padded(self.width), torch.float32
 
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""

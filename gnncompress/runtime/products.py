@@ -19,7 +19,7 @@ import torch
 
 from gnncompress.runtime import dots
 from gnncompress.runtime.arrays import empty
-from gnncompress.runtime.kernels import ADD, AGAIN, finish
+from gnncompress.runtime.kernels import ADD, AGAIN, finish, row_sum, row_sums
 from gnncompress.runtime.vectors import LANES
 
 # Set to anything, this keeps to torch.
@@ -34,7 +34,10 @@ _add_tile, _add_tile_row, _add_strip, _add_strip_row = dots.of("add")
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight of codes [inputs, outputs], both whole vectors, with what the processor wants of it.
+    """A weight of codes [inputs, outputs], both padded to whole vectors, with what the processor wants of it.
+
+    ``inputs`` are those that do not pad, ``zero`` is the zero point of what it is multiplied by, and ``has_zeros`` says
+    whether the weight has zero points of its own, which the sums of the rows of x - zero then count for.
 
     ``less`` is what products of codes x are to be less to be those of x - zero: zero times the weight's sums.
     """
@@ -43,6 +46,9 @@ class Weight:
     less: np.ndarray
     packed: np.ndarray | None
     start: np.ndarray
+    inputs: int
+    zero: int
+    has_zeros: bool
 
 
 @lru_cache
@@ -58,16 +64,23 @@ def fast() -> bool:
     return True
 
 
-def weight(codes: np.ndarray, zero: int) -> Weight:
+def weight(codes: np.ndarray, inputs: int, zero: int, has_zeros: bool) -> Weight:
     """Return a weight, ready to multiply codes by whose zero point is ``zero``."""
     sums = codes.sum(0, dtype=np.int32)
     start = empty((codes.shape[1],), torch.int32)
     start[...] = -(128 + zero) * sums  # codes enter as unsigned bytes, 128 larger
-    return Weight(codes, zero * sums, dots.packed(codes) if fast() else None, start)
+    return Weight(codes, zero * sums, dots.packed(codes) if fast() else None, start, inputs, zero, has_zeros)
 
 
-def multiply(x: np.ndarray, by: Weight, sums: np.ndarray) -> None:
-    """Write the product of codes less their zero point [rows, inputs] and a weight as int32 [rows, outputs]."""
+def multiply(x: np.ndarray, by: Weight, sums: np.ndarray, totals: np.ndarray) -> None:
+    """Write the product of codes less their zero point [rows, inputs] and a weight as int32 [rows, outputs].
+
+    ``totals`` are given the sums of the rows, if the weight has zero points.
+    """
+    if by.has_zeros:
+        row_sums(x, by.inputs * by.zero, totals)
+    else:
+        totals[:] = 0
     if len(x):
         torch._int_mm(torch.from_numpy(x), torch.from_numpy(by.codes), out=torch.from_numpy(sums))
         sums -= by.less
@@ -77,20 +90,26 @@ def multiply_and_round(
     x: np.ndarray, by: Weight, totals: np.ndarray, numbers: np.ndarray, second: int, other: np.ndarray, out: np.ndarray,
     sums: Any,
 ) -> None:  # fmt: skip
-    """Write the codes of a product; ``totals`` are the sums of x's rows, ``sums()`` is room for the product."""
+    """Write the codes of a product; ``totals`` and ``sums()`` are room for sums of rows and for the product."""
     if by.packed is not None:
-        _product(x, by.packed, by.start, totals, numbers, second, other, out)
+        less = by.inputs * by.zero
+        _product(x, by.packed, by.start, totals, by.has_zeros, less, numbers, second, other, out)
     else:
         room = sums()
-        multiply(x, by, room)
+        multiply(x, by, room, totals)
         finish(room, totals, numbers, second, other, out)
 
 
 @_compiled
-def _product(x, packed, start, totals, numbers, second, other, out):  # type: ignore[no-untyped-def]
+def _product(x, packed, start, totals, has_zeros, less, numbers, second, other, out):  # type: ignore[no-untyped-def]
+    if not has_zeros:
+        totals[:] = 0
     i = 0
     while i < len(out):
         many = i + _ROWS <= len(out)
+        if has_zeros:
+            for row in range(i, i + _ROWS if many else i + 1):
+                totals[row] = row_sum(x, row, less)
         column = 0
         while column < out.shape[1]:
             wide = column + _WIDTH <= out.shape[1]

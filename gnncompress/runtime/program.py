@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+import torch
 
 from gnncompress.runtime.rounding import NAMES, NUMBERS
 
@@ -36,8 +37,8 @@ class Operation:
         """Return the registers that are read anywhere."""
         return [name for field in self.WHOLE for name in _names(getattr(self, field))]
 
-    def empty(self, rows: int, env: Mapping[str, Any]) -> Any:
-        """Return room for ``rows`` rows of what the operation makes."""
+    def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
+        """Return the width of the rows that the operation makes, given those of other registers, and their type."""
         raise NotImplementedError
 
     def rows(self, block: Block) -> None:

@@ -8,7 +8,20 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from gnncompress.runtime.vectors import BYTES, FLOATS, INTS, LANES, arrays, function, long, loop, splat
+from gnncompress.runtime.vectors import (
+    BYTES,
+    FLOATS,
+    INT,
+    INTS,
+    LANES,
+    LONG,
+    arrays,
+    function,
+    long,
+    loop,
+    splat,
+    variable,
+)
 
 First = Literal["zeros", "plain", "row"]
 Second = Literal["none", "again", "add"]
@@ -63,6 +76,61 @@ class Rounding:
         low, high = self.number[low], self.number[high]
         v = self.builder.select(self.builder.fcmp_ordered("<", v, low), low, v)
         return self.builder.select(self.builder.fcmp_ordered(">", v, high), high, v)
+
+
+@intrinsic
+def quantize_rows(context, x, inverse, zero, low, high, out, found):  # type: ignore[no-untyped-def]
+    """Write clamp(round(x inverse + zero)), zeros behind each row, which out is padded with.
+
+    Add to found[0] how many values were clamped and write to found[1] the largest bits without sign of any: those of
+    values that are not finite are the largest.
+    """
+    signature = types.void(x, types.float32, types.float32, types.float32, types.float32, out, found)
+
+    def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
+        x, *numbers, out, found = arrays(context, builder, signature.args, given)
+        inverse, zero, low, high = (splat(builder, number, FLOATS) for number in numbers)
+        nothing = ir.Constant(INTS, [0] * LANES)
+        clamped, largest = variable(builder, INTS, nothing), variable(builder, INTS, nothing)
+        lanes = ir.Constant(ir.VectorType(LONG, LANES), list(range(LANES)))
+        nearest = function(builder, f"llvm.rint.v{LANES}f32", FLOATS, [FLOATS])
+        bound = function(builder, f"llvm.smax.v{LANES}i32", INTS, [INTS] * 2)
+        with loop(builder, long(0), x.size(0)) as (row, _), loop(builder, long(0), out.size(1), LANES) as (column, _):
+            left = splat(builder, builder.sub(x.size(1), column), lanes.type)
+            inside = builder.icmp_signed("<", lanes, left)
+            value = x.load_some(row, column, inside)
+            bits = builder.and_(builder.bitcast(value, INTS), ir.Constant(INTS, [0x7FFFFFFF] * LANES))
+            builder.store(builder.call(bound, [builder.load(largest), bits]), largest)
+            v = builder.call(nearest, [builder.fadd(builder.fmul(value, inverse), zero)])
+            below, above = builder.fcmp_ordered("<", v, low), builder.fcmp_ordered(">", v, high)
+            outside = builder.and_(builder.or_(below, above), inside)
+            builder.store(builder.add(builder.load(clamped), builder.zext(outside, INTS)), clamped)
+            v = builder.select(above, high, builder.select(below, low, v))
+            codes = builder.select(inside, builder.fptosi(v, INTS), nothing)
+            out.store(builder.trunc(codes, BYTES), row, column)
+        for which, place, how in ((0, clamped, "add"), (1, largest, "smax")):
+            reduce = function(builder, f"llvm.vector.reduce.{how}.v{LANES}i32", INT, [INTS])
+            value = builder.sext(builder.call(reduce, [builder.load(place)]), LONG)
+            builder.store(value, found.at(None, long(which)))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def pad_rows(context, x, out):  # type: ignore[no-untyped-def]
+    """Copy rows of floats into wider ones, zeros behind."""
+    signature = types.void(x, out)
+
+    def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
+        x, out = arrays(context, builder, signature.args, given)
+        lanes = ir.Constant(ir.VectorType(LONG, LANES), list(range(LANES)))
+        with loop(builder, long(0), x.size(0)) as (row, _), loop(builder, long(0), out.size(1), LANES) as (column, _):
+            left = splat(builder, builder.sub(x.size(1), column), lanes.type)
+            out.store(x.load_some(row, column, builder.icmp_signed("<", lanes, left)), row, column)
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 def floats(builder: Any, vector: Any) -> Any:

@@ -47,6 +47,15 @@ class Array:
         vector = vector or _OF[self.kind.dtype]
         return self.builder.load(self.builder.bitcast(self.at(row, column), vector.as_pointer()), align=1)
 
+    def load_some(self, row: Any, column: Any, wanted: Any) -> Any:
+        """Return the vector of floats that begins at a value, zeros where it is not ``wanted``; those are not read."""
+        pointer = self.builder.bitcast(self.at(row, column), FLOATS.as_pointer())
+        kind = "p0" if str(pointer.type) == "ptr" else f"p0v{LANES}f32"  # as LLVM of this llvmlite writes it
+        given = [pointer.type, INT, wanted.type, FLOATS]
+        load = function(self.builder, f"llvm.masked.load.v{LANES}f32.{kind}", FLOATS, given)
+        nothing = ir.Constant(FLOATS, [0.0] * LANES)
+        return self.builder.call(load, [pointer, ir.Constant(INT, 4), wanted, nothing])
+
     def store(self, vector: Any, row: Any, column: Any) -> None:
         """Write a vector from a value on."""
         pointer = self.builder.bitcast(self.at(row, column), vector.type.as_pointer())
@@ -116,6 +125,35 @@ def _gather(vectors: int) -> Any:
     return gather
 
 
+def _gather_floats(vectors: int) -> Any:
+    """Return the function that adds up ``vectors`` vectors of weighted rows of floats."""
+
+    @intrinsic
+    def gather(context, x, sources, weights, begin, end, column, sums, row):  # type: ignore[no-untyped-def]
+        """Add to sums[row, column:] the sum over k in [begin, end) of weights[k] x[sources[k], column:]."""
+        signature = types.void(x, sources, weights, types.int64, types.int64, types.int64, sums, types.int64)
+
+        def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
+            x, sources, weights, begin, end, column, sums, row = arrays(context, builder, signature.args, given)
+            multiply_add = function(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [FLOATS] * 3)
+            columns = [builder.add(column, long(number * LANES)) for number in range(vectors)]
+            places = [variable(builder, FLOATS, sums.load(row, at)) for at in columns]
+            with loop(builder, begin, end) as (k, _):
+                source = builder.load(sources.at(None, k))
+                source = source if source.type == LONG else builder.sext(source, LONG)
+                weight = splat(builder, builder.load(weights.at(None, k)), FLOATS)
+                for place, at in zip(places, columns, strict=True):
+                    found = builder.call(multiply_add, [weight, x.load(source, at), builder.load(place)])
+                    builder.store(found, place)
+            for place, at in zip(places, columns, strict=True):
+                sums.store(builder.load(place), row, at)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return gather
+
+
 def _total(vectors: int) -> Any:
     """Return the function that adds up the codes in ``vectors`` vectors."""
     width = vectors * LANES
@@ -140,5 +178,7 @@ def _total(vectors: int) -> Any:
 
 gather_one = _gather(1)
 gather_four = _gather(4)
+gather_floats_one = _gather_floats(1)
+gather_floats_four = _gather_floats(4)
 total_one = _total(1)
 total_four = _total(4)

@@ -3,22 +3,45 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 from torch import nn
 
 from gnncompress.errors import QuantizationError, UsageError
+from gnncompress.masks import make_permanent
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
 from gnncompress.quantization.lowering.fusing import fuse
 from gnncompress.quantization.lowering.tracing import lower
 from gnncompress.quantization.prepare import is_prepared, quantizers
 from gnncompress.quantization.weights import freeze, is_frozen, unreached
-from gnncompress.runtime.model import IntegerModel
+from gnncompress.runtime.model import ProgramModel
 from gnncompress.runtime.operations import Aggregate, Linear, Weighted
 
-__all__ = ["to_integer"]
+__all__ = ["to_compiled", "to_integer"]
 
 
-def to_integer(model: nn.Module) -> IntegerModel:
+def to_compiled(model: nn.Module) -> ProgramModel:
+    """Return a model that computes what one of floats does, through compiled kernels; ``model`` stays as it is.
+
+    Neighbours are added up without a tensor of messages; CSR features, and weights of which most are zero, take the
+    time of what is not zero; pruning's masks are made permanent. What no rule is known for torch computes. The order of
+    sums is another, so the last bits may differ.
+
+    Raises:
+        UsageError: if the model is quantized; that is what ``to_integer`` is for.
+        QuantizationError: if its forward cannot be followed.
+    """
+    if isinstance(model, ProgramModel):
+        return model
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"to_compiled takes a torch.nn.Module, not a {type(model).__name__}")
+    if is_prepared(model):
+        raise UsageError(f"{type(model).__name__} is quantized: gnncompress.to_integer runs it in whole numbers")
+    program = lower(make_permanent(copy.deepcopy(model)).eval())
+    return ProgramModel(replace(program, floats=()))
+
+
+def to_integer(model: nn.Module) -> ProgramModel:
     """Return a model that computes what a quantized one simulates, in whole numbers; ``model`` stays as it is.
 
     Activations between layers are bytes, weights bytes, sums 32 bits. Normalizations, activations and biases are part
@@ -31,7 +54,7 @@ def to_integer(model: nn.Module) -> IntegerModel:
         QuantizationError: if its quantizers are A2Q's, which have a step for every row, or have seen nothing; if its
             forward cannot be followed, or nothing of it can run in whole numbers.
     """
-    if isinstance(model, IntegerModel):
+    if isinstance(model, ProgramModel):
         return model
     if not isinstance(model, nn.Module):
         raise UsageError(f"to_integer takes a torch.nn.Module, not a {type(model).__name__}")
@@ -51,4 +74,4 @@ def to_integer(model: nn.Module) -> IntegerModel:
     if not any(isinstance(operation, (Linear, Aggregate, Weighted)) for operation in program.operations):
         layers = "; ".join(f"{layer}: {why}" for layer, why in program.floats)
         raise QuantizationError(f"{type(model).__name__}: nothing of it can run in whole numbers ({layers})")
-    return IntegerModel(program)
+    return ProgramModel(program)

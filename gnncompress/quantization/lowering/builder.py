@@ -17,7 +17,7 @@ from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.quantization.weights import QuantizedWeight
 from gnncompress.runtime.arrays import numbers
 from gnncompress.runtime.floating import Call, Pad
-from gnncompress.runtime.operations import Add, Linear, LookUp, Pool, PoolLargest, Quantize, Rescale, Values
+from gnncompress.runtime.operations import Add, Edges, Linear, LookUp, Pool, PoolLargest, Quantize, Rescale, Values
 from gnncompress.runtime.program import Operation
 from gnncompress.runtime.rounding import (
     HIGH,
@@ -39,6 +39,10 @@ Value = Codes | Floats | Sum
 MOST_INPUTS = (2**31 - 1) // (128 * 256)
 
 
+class UnloweredError(Exception):
+    """Says why a layer has to run in floats."""
+
+
 class Builder:
     """The program so far. Registers are called after the quantizers that make them."""
 
@@ -46,6 +50,7 @@ class Builder:
         self.operations: list[Operation] = []
         self.floats: dict[str, str] = {}
         self._names: Counter[str] = Counter()
+        self._edges: dict[str, str] = {}
 
     def name(self, wanted: str) -> str:
         """Return ``wanted`` as the name of a register that there is not yet."""
@@ -56,6 +61,12 @@ class Builder:
         """Append an operation and return its register."""
         self.operations.append(operation)
         return operation.out
+
+    def edges(self, edge_index: str, like: str, name: str) -> str:
+        """Return the register of the neighbours that an input tells of; layers share it."""
+        if edge_index not in self._edges:
+            self._edges[edge_index] = self.add(Edges(self.name(f"{name}.edges"), edge_index, like))
+        return self._edges[edge_index]
 
     def quantized(self, value: Value, quantizer: Quantizer, width: int = 0) -> Codes:
         """Return the codes of a value; ``width`` is that of floats of unknown width."""

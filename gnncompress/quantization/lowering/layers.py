@@ -12,12 +12,12 @@ from torch_geometric.nn import BatchNorm, GATConv, GCNConv, GINConv, SAGEConv, a
 from torch_geometric.nn.conv import MessagePassing
 
 from gnncompress.models.spline import SplineConv
-from gnncompress.quantization.lowering.builder import Builder, Value, has_codes, weight_codes
+from gnncompress.quantization.lowering.builder import Builder, UnloweredError, Value, has_codes, weight_codes
 from gnncompress.quantization.lowering.values import Codes, Floats, Sum, stored
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.runtime.arrays import numbers
 from gnncompress.runtime.coefficients import Attention, Normalized, Scale, Splines
-from gnncompress.runtime.operations import Aggregate, Edges, Largest, Weighted
+from gnncompress.runtime.operations import Aggregate, Largest, Weighted
 from gnncompress.runtime.rounding import HIGH, LOW
 
 # What these do to a value depends on its channel alone, in evaluation.
@@ -25,10 +25,6 @@ BY_CHANNEL: tuple[type, ...] = (
     nn.ReLU, nn.ReLU6, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.SiLU,
     nn.Softplus, nn.BatchNorm1d, BatchNorm, nn.Dropout, nn.Identity,
 )  # fmt: skip
-
-
-class UnloweredError(Exception):
-    """Says why a layer has to run in floats."""
 
 
 def lower_linear(builder: Builder, module: nn.Module, name: str, value: Value) -> Value:
@@ -51,7 +47,7 @@ def lower_gin(builder: Builder, conv: GINConv, name: str, x: Value, edge_index: 
             raise UnloweredError(f"its network has a {type(module).__name__}")
     x = _known(x, first.in_features)
     own = x if isinstance(x, Codes) else builder.padded(builder.in_floats(x))
-    value: Value = Sum(_plain(builder, conv, name, x, edge_index), own, 1 + float(conv.eps))
+    value: Value = Sum(_plain(builder, conv, name, x, edge_index), own, 1 + conv.eps.item())
     for number, module in enumerate(inner):
         value = lower_module(builder, module, f"{name}.nn.{number}", value)
     return value
@@ -182,7 +178,7 @@ def _plain(builder: Builder, conv: MessagePassing, name: str, x: Value, edge_ind
     if conv.flow != "source_to_target":
         raise UnloweredError("it flows from targets to sources")
     codes = builder.quantized(x, quantizers.message)
-    edges = builder.add(Edges(builder.name(f"{name}.edges"), edge_index, codes.register))
+    edges = builder.edges(edge_index, codes.register, name)
     of_messages, grid = stored(quantizers.message), stored(quantizers.aggregate)
     kind = type(conv.aggr_module)
     if kind is aggr.MaxAggregation:

@@ -13,9 +13,11 @@ from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_poo
 
 from gnncompress.errors import QuantizationError
 from gnncompress.models.convnet import read_out
-from gnncompress.quantization.lowering.builder import Builder, Value
-from gnncompress.quantization.lowering.layers import BY_CHANNEL, UnloweredError, lower_module
+from gnncompress.quantization.lowering.builder import Builder, UnloweredError, Value
+from gnncompress.quantization.lowering.float_layers import lower_float_module
+from gnncompress.quantization.lowering.layers import lower_module
 from gnncompress.quantization.lowering.values import Codes, Floats, Sum
+from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.runtime.program import Program
 
 _POOLS = {global_add_pool: "sum", global_mean_pool: "mean", global_max_pool: "max"}
@@ -38,10 +40,10 @@ class _Tracer(fx.Tracer):
 
 
 def lower(model: nn.Module) -> Program:
-    """Return the program of a frozen model.
+    """Return the program of a model, frozen or of floats.
 
     Raises:
-        QuantizationError: if its forward cannot be followed, or none of its layers can run in whole numbers.
+        QuantizationError: if its forward cannot be followed.
     """
     try:
         graph = _Tracer().trace(model)
@@ -83,16 +85,20 @@ class _Walk:
     def _call_module(self, node: fx.Node) -> Any:
         name, module = str(node.target), self.modules[str(node.target)]
         value, *rest = node.args
-        try:
-            if node.kwargs or not isinstance(value, fx.Node) or not all(self._is_input(one) for one in rest):
-                raise UnloweredError("it is given more than tensors of the model's inputs")
-            given = [self.values[one].register for one in rest if isinstance(one, fx.Node)]
-            before = len(self.builder.operations)
-            return lower_module(self.builder, module, name, self.values[value], *given)
-        except UnloweredError as why:
-            del self.builder.operations[before:]
-            self.builder.floats[name] = str(why)
+        if node.kwargs or not isinstance(value, fx.Node) or not all(self._is_input(one) for one in rest):
+            self.builder.floats[name] = "it is given more than tensors of the model's inputs"
             return self._in_floats(node, module, name)
+        given = [self.values[one].register for one in rest if isinstance(one, fx.Node)]
+        # A layer of which parts are quantized computes as it does simulated.
+        plain = not any(isinstance(inner, Quantizer) for inner in module.modules())
+        for rule in (lower_module, lower_float_module) if plain else (lower_module,):
+            before = len(self.builder.operations)
+            try:
+                return rule(self.builder, module, name, self.values[value], *given)
+            except UnloweredError as why:
+                del self.builder.operations[before:]
+                self.builder.floats.setdefault(name, str(why))
+        return self._in_floats(node, module, name)
 
     def _call_function(self, node: fx.Node) -> Any:
         function: Any = node.target
@@ -149,6 +155,3 @@ class _Walk:
             )
 
         return self.builder.call(call, given, what, name=node.name)
-
-
-__all__ = ["BY_CHANNEL", "lower"]

@@ -1,0 +1,196 @@
+"""Products of codes: the processor's own instruction and torch give the same codes, those of numpy."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import llvmlite.binding
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gnncompress.runtime import arrays, dots, products
+from gnncompress.runtime.kernels import ADD, AGAIN, NONE
+from gnncompress.runtime.rounding import MINUS_ZERO, SCALE, SCALE_2, SHIFT
+from gnncompress.runtime.vectors import padded
+from tests.runtime.helpers import (
+    NO_OTHER,
+    POISON,
+    SECONDS,
+    SEEDS,
+    Span,
+    assert_within,
+    random_codes,
+    random_numbers,
+    random_others,
+    rounded_twice,
+    slack_of,
+)
+
+needs_instruction = pytest.mark.skipif(not dots.available(), reason="this processor has no AVX-512 VNNI")
+PATHS = [pytest.param(False, id="torch"), pytest.param(True, id="instruction", marks=needs_instruction)]
+some = settings(max_examples=25, deadline=None)
+# Around the tiles of six rows by 64 columns.
+rows_of = st.sampled_from([0, 1, 2, 5, 6, 7, 12, 13, 40])
+widths = st.sampled_from([1, 15, 16, 17, 48, 63, 64, 65, 80, 128, 150])
+inputs_of = st.sampled_from([1, 3, 4, 16, 17, 64, 100])
+zeros = st.sampled_from([-128, -3, 0, 1, 127])
+
+
+@contextmanager
+def path(instruction: bool) -> Iterator[None]:
+    """Products on the processor's own instruction, or on torch."""
+    with pytest.MonkeyPatch.context() as patch:
+        if instruction:
+            patch.delenv(products.PORTABLE, raising=False)
+        else:
+            patch.setenv(products.PORTABLE, "1")
+        products.fast.cache_clear()
+        yield
+    products.fast.cache_clear()
+
+
+@pytest.fixture
+def undecided() -> Iterator[None]:
+    """Let ``fast`` decide anew."""
+    products.fast.cache_clear()
+    yield
+    products.fast.cache_clear()
+
+
+def product(
+    instruction: bool, x: np.ndarray, weight: np.ndarray, zero: int, totals: np.ndarray, numbers: np.ndarray,
+    second: int = NONE, other: np.ndarray = NO_OTHER,
+) -> np.ndarray:  # fmt: skip
+    """The rounded product; the rows around it must stay as they are."""
+    room = arrays.codes(len(x) + 2, weight.shape[1])
+    room[...] = POISON
+    sums = arrays.empty((len(x), weight.shape[1]), torch.int32)
+    with path(instruction):
+        by = products.weight(weight, zero)
+        assert (by.packed is not None) == instruction
+        products.multiply_and_round(x, by, totals, numbers, second, other, room[1:-1], lambda: sums)
+    assert (room[[0, -1]] == POISON).all()
+    return room[1:-1]
+
+
+@pytest.mark.parametrize("instruction", PATHS)
+@some
+@given(rows=rows_of, inputs=inputs_of, width=widths, zero=zeros, seed=SEEDS)
+def test_sums_are_exact(instruction: bool, rows: int, inputs: int, width: int, zero: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    x, weight = random_codes(rng, rows, inputs), random_codes(rng, padded(inputs), width)
+    weight[inputs:] = 0
+    with path(instruction):
+        by = products.weight(weight, zero)
+    sums = np.full((rows, weight.shape[1]), POISON, np.int32)
+    products.multiply(x, by, sums)
+    np.testing.assert_array_equal(sums, (x.astype(np.int64) - zero) @ weight.astype(np.int64))
+
+
+@pytest.mark.parametrize(("second", "kind"), SECONDS)
+@some
+@given(rows=rows_of, inputs=inputs_of, width=widths, zero=zeros, seed=SEEDS, exact=st.booleans())
+def test_both_paths_give_the_codes_of_whole_numbers(
+    second: int, kind: type, rows: int, inputs: int, width: int, zero: int, seed: int, exact: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    x, weight = random_codes(rng, rows, inputs), random_codes(rng, padded(inputs), width)
+    weight[inputs:] = 0
+    totals = (x[:, :inputs].sum(1, dtype=np.int64) - inputs * zero).astype(np.float32)
+    numbers = random_numbers(rng, width, 256.0 * 128 * inputs, exact)
+    other = random_others(rng, rows, width, second, kind)
+    given = x, weight, zero, totals, numbers, second, other
+    by_torch = product(False, *given)
+
+    sums = (x.astype(np.int64) - zero) @ weight[:, :width].astype(np.int64)
+    number = numbers[:, :width].astype(np.float64)
+    v = sums + number[MINUS_ZERO] * totals[:, None].astype(np.float64)
+    v = Span(v, v).scaled(number[SCALE], number[SHIFT])
+    assert_within(by_torch[:, :width], rounded_twice(v, number, second, other[:, :width], slack_of(exact)))
+    assert (by_torch[:, width:] == 0).all()
+    if dots.available():
+        np.testing.assert_array_equal(product(True, *given), by_torch)
+
+
+@pytest.mark.parametrize("instruction", PATHS)
+@pytest.mark.parametrize("zero", [-128, 127])
+@pytest.mark.parametrize(("code", "weight"), [(-128, -128), (-128, 127), (127, -128), (127, 127)])
+def test_the_largest_products_do_not_saturate(instruction: bool, zero: int, code: int, weight: int) -> None:
+    inputs = 4096
+    x, weights = np.full((7, inputs), code, np.int8), np.full((inputs, 80), weight, np.int8)
+    sum_of_all = inputs * (code - zero) * weight
+    numbers = arrays.numbers(80, {SCALE: 2.0**-22, SHIFT: 0.25})
+    found = product(instruction, x, weights, zero, np.zeros(7, np.float32), numbers)
+    assert (found == np.rint(sum_of_all * 2.0**-22 + 0.25)).all()
+
+
+@pytest.mark.parametrize("second", [NONE, AGAIN, ADD])
+@pytest.mark.parametrize("instruction", PATHS)
+def test_halves_are_rounded_to_even(instruction: bool, second: int) -> None:
+    x = np.zeros((8, 16), np.int8)
+    x[:, 0] = [-5, -3, -2, -1, 1, 2, 3, 5]
+    weight = np.zeros((16, 16), np.int8)
+    weight[0] = 1
+    numbers = arrays.numbers(16, {SCALE: 0.5, SCALE_2: 1})
+    other = np.zeros((8, 16), np.int8) if second == ADD else NO_OTHER
+    found = product(instruction, x, weight, 0, np.zeros(8, np.float32), numbers, second, other)
+    assert found[:, 3].tolist() == [-2, -2, -1, 0, 0, 1, 2, 2]
+    assert (found == found[:, :1]).all()
+
+
+@pytest.mark.usefixtures("undecided")
+@pytest.mark.parametrize("value", ["1", "0", "yes"])
+def test_the_environment_keeps_products_to_torch(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GNNCOMPRESS_PORTABLE", value)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert not products.fast()
+        assert products.weight(np.zeros((16, 16), np.int8), 0).packed is None
+
+
+@needs_instruction
+@pytest.mark.usefixtures("undecided")
+def test_a_processor_with_the_instruction_uses_it_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GNNCOMPRESS_PORTABLE", raising=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert products.fast()
+        assert products.weight(np.zeros((16, 16), np.int8), 0).packed is not None
+
+
+@pytest.mark.usefixtures("undecided")
+def test_a_processor_without_the_instruction_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("GNNCOMPRESS_PORTABLE", raising=False)
+    monkeypatch.setattr(dots, "available", lambda: False)
+    codes = np.ones((16, 16), np.int8)
+    with pytest.warns(UserWarning, match=r"no AVX-512 VNNI: integer products run through torch\._int_mm"):
+        by = products.weight(codes, 0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert products.weight(codes, 0).packed is None
+        assert not products.fast()
+    assert by.packed is None
+    sums = np.zeros((2, 16), np.int32)
+    products.multiply(np.ones((2, 16), np.int8), by, sums)
+    assert (sums == 16).all()
+
+
+@pytest.mark.parametrize(
+    ("features", "wanted"), [({"avx512vnni": True}, True), ({"avx512vnni": False}, False), ({}, False)]
+)
+def test_the_instruction_is_asked_for(features: dict[str, bool], wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: features)
+    assert dots.available.__wrapped__() is wanted
+
+
+def test_a_processor_that_llvm_does_not_know_lacks_the_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown() -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", unknown)
+    assert not dots.available.__wrapped__()
