@@ -1,9 +1,9 @@
 """Question: how much faster is a quantized model in whole numbers than the same model in floats?
 
 The aims, on one thread and two: GIN of five layers of 64 channels on the whole PROTEINS set 10 and 7 times as fast
-as eager FP32, 5 and 4.5 times as with a CSR adjacency; on a batch of 4,600 nodes 6 and 3.5 times; on 200,000
-nodes, 2 million edges and 128 channels 11 and 5.5 times. SplineCNN and GCN on Cora with sparse features: 4 times as fast
-as with dense ones.
+as eager FP32, 5 and 4.5 times as fast as with a CSR adjacency; on a batch of 4,600 nodes 6 and 3.5 times; on 200,000
+nodes, 2 million edges and 128 channels 11 and 5.5 times. SplineCNN and GCN on Cora with sparse features: 4 times as
+fast as with dense ones.
 
 Run: GNNCOMPRESS_DATA=... python benchmarks/integer_inference.py [--threads 2] [--case proteins]
 Peers: PyG eager FP32; PyG with a CSR adjacency; torch.compile, where there is a C++ compiler; our own FP32 kernels
@@ -29,12 +29,11 @@ from torch import Tensor, nn
 from torch_geometric.data import Batch
 from torch_geometric.utils import to_torch_csr_tensor
 
-from gnncompress import calibrate, freeze, prepare, to_integer
+from gnncompress import calibrate, freeze, prepare, to_compiled, to_integer
 from gnncompress.datasets import load_dataset
 from gnncompress.models.convnet import GCN
 from gnncompress.models.gin import GIN
 from gnncompress.models.spline import SplineNet
-from gnncompress.quantization.lowering import to_compiled
 from gnncompress.runtime.graphs import neighbours
 
 Calls = dict[str, Callable[[], object]]

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from gnncompress.experiments.restoring import load_model
     from gnncompress.pruning import lottery, make_permanent, prune, sensitivity
     from gnncompress.quantization import calibrate, freeze, prepare
-    from gnncompress.quantization.lowering import to_integer
+    from gnncompress.quantization.lowering import to_compiled, to_integer
     from gnncompress.reporting import read_results, recommend, summarize, verdicts
 
 _EXPORTS = {
@@ -35,6 +35,7 @@ _EXPORTS = {
     "save_checkpoint": "gnncompress.checkpoints",
     "sensitivity": "gnncompress.pruning",
     "summarize": "gnncompress.reporting",
+    "to_compiled": "gnncompress.quantization.lowering",
     "to_integer": "gnncompress.quantization.lowering",
     "verdicts": "gnncompress.reporting",
 }
@@ -56,6 +57,7 @@ __all__ = [
     "save_checkpoint",
     "sensitivity",
     "summarize",
+    "to_compiled",
     "to_integer",
     "verdicts",
 ]

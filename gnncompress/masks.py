@@ -131,6 +131,9 @@ def make_permanent(model: nn.Module) -> nn.Module:
     for module in model.modules():
         if not parametrize.is_parametrized(module):
             continue
+        # A deep copy shares the class that parametrize made: what is removed would be gone for the original, too.
+        kind = type(module)
+        module.__class__ = type(kind.__name__, kind.__bases__, dict(vars(kind)))
         for name, chain in list(module.parametrizations.items()):  # type: ignore[union-attr, operator]
             if all(isinstance(step, Mask) for step in chain):
                 original = chain.original

@@ -86,6 +86,16 @@ def test_state_dict_after_is_that_of_the_plain_model() -> None:
     Graph().load_state_dict(model.state_dict())
 
 
+def test_what_is_done_to_a_copy_leaves_the_original_alone() -> None:
+    model = nn.Sequential(nn.Linear(4, 3))
+    hold(model, {"0.weight": torch.rand(3, 4) > 0.5})
+    expected = model(torch.ones(1, 4))
+    made = make_permanent(copy.deepcopy(model))
+    assert type(made[0]) is nn.Linear
+    assert torch.equal(made(torch.ones(1, 4)), expected)
+    assert torch.equal(model(torch.ones(1, 4)), expected)
+
+
 def test_shared_weights_stay_shared() -> None:
     model = nn.Sequential(nn.Linear(3, 3, bias=False), nn.Linear(3, 3, bias=False))
     model[1].weight = model[0].weight

@@ -118,13 +118,18 @@ def quantize(
     given, what is measured is the simulated model: it computes in floats what few bits would give.
     """
     from gnncompress.cli.running import carry_out
+    from gnncompress.errors import UsageError
     from gnncompress.experiments.changes import parse_changes
     from gnncompress.experiments.levels import parse_levels
     from gnncompress.experiments.methods import QUANTIZE
     from gnncompress.experiments.resolve import resolve
-    from gnncompress.schemes import SIMULATED, options_of
+    from gnncompress.schemes import INTEGER, SIMULATED, options_of
 
     names = [name.strip().lower() for name in scheme.split(",")]
+    if execute == INTEGER:
+        if device == "cuda":
+            raise UsageError("--device cuda: --execute integer runs on the CPU; leave one of them out")
+        device = "cpu"
     chosen = options_of(
         names,
         {

@@ -32,7 +32,8 @@ class WeightedNeighbours(Neighbours):
 def weighted(edges: Tensor, weights: Tensor, nodes: int) -> WeightedNeighbours:
     """Sort edges and their weights [E] or [E, K] by target; see ``neighbours``."""
     found = neighbours(edges, nodes)
-    by_edge = weights.detach().float().reshape(len(weights), -1)[torch.from_numpy(found.order)]
+    weights = weights.detach().float()
+    by_edge = (weights.unsqueeze(1) if weights.dim() == 1 else weights)[torch.from_numpy(found.order).long()]
     return WeightedNeighbours(found.starts, found.sources, found.order, by_edge.contiguous().numpy())
 
 

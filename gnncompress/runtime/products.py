@@ -58,7 +58,9 @@ def fast() -> bool:
         return False
     if not dots.available():
         warnings.warn(
-            "this processor has no AVX-512 VNNI: integer products run through torch._int_mm, more slowly", stacklevel=2
+            "this processor has no AVX-512 VNNI: integer products run through torch._int_mm, more slowly",
+            RuntimeWarning,
+            stacklevel=2,
         )
         return False
     return True

@@ -63,7 +63,7 @@ class Room:
 def quantized(x: np.ndarray, inverse: float, zero: int, low: int, high: int) -> tuple[int, np.ndarray]:
     room = Room(*x.shape)
     limits = (f(limit) for limit in (inverse, zero, low, high))
-    return kernels.quantize(x, x.view(np.int32), *limits, room.out), room.codes()
+    return kernels.quantize(x, *limits, room.out), room.codes()
 
 
 @some

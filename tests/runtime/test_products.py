@@ -9,7 +9,6 @@ from contextlib import contextmanager
 import llvmlite.binding
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -63,15 +62,15 @@ def undecided() -> Iterator[None]:
 
 
 def product(
-    instruction: bool, x: np.ndarray, weight: np.ndarray, zero: int, totals: np.ndarray, numbers: np.ndarray,
+    instruction: bool, x: np.ndarray, weight: np.ndarray, inputs: int, zero: int, numbers: np.ndarray,
     second: int = NONE, other: np.ndarray = NO_OTHER,
 ) -> np.ndarray:  # fmt: skip
     """The rounded product; the rows around it must stay as they are."""
     room = arrays.codes(len(x) + 2, weight.shape[1])
     room[...] = POISON
-    sums = arrays.empty((len(x), weight.shape[1]), torch.int32)
+    totals, sums = np.full(len(x), POISON, np.float32), np.full((len(x), weight.shape[1]), POISON, np.int32)
     with path(instruction):
-        by = products.weight(weight, zero)
+        by = products.weight(weight, inputs, zero, bool(numbers[MINUS_ZERO].any()))
         assert (by.packed is not None) == instruction
         products.multiply_and_round(x, by, totals, numbers, second, other, room[1:-1], lambda: sums)
     assert (room[[0, -1]] == POISON).all()
@@ -80,36 +79,41 @@ def product(
 
 @pytest.mark.parametrize("instruction", PATHS)
 @some
-@given(rows=rows_of, inputs=inputs_of, width=widths, zero=zeros, seed=SEEDS)
-def test_sums_are_exact(instruction: bool, rows: int, inputs: int, width: int, zero: int, seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    x, weight = random_codes(rng, rows, inputs), random_codes(rng, padded(inputs), width)
-    weight[inputs:] = 0
-    with path(instruction):
-        by = products.weight(weight, zero)
-    sums = np.full((rows, weight.shape[1]), POISON, np.int32)
-    products.multiply(x, by, sums)
-    np.testing.assert_array_equal(sums, (x.astype(np.int64) - zero) @ weight.astype(np.int64))
-
-
-@pytest.mark.parametrize(("second", "kind"), SECONDS)
-@some
-@given(rows=rows_of, inputs=inputs_of, width=widths, zero=zeros, seed=SEEDS, exact=st.booleans())
-def test_both_paths_give_the_codes_of_whole_numbers(
-    second: int, kind: type, rows: int, inputs: int, width: int, zero: int, seed: int, exact: bool
+@given(rows=rows_of, inputs=inputs_of, width=widths, zero=zeros, seed=SEEDS, has_zeros=st.booleans())
+def test_sums_are_exact(
+    instruction: bool, rows: int, inputs: int, width: int, zero: int, seed: int, has_zeros: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     x, weight = random_codes(rng, rows, inputs), random_codes(rng, padded(inputs), width)
     weight[inputs:] = 0
-    totals = (x[:, :inputs].sum(1, dtype=np.int64) - inputs * zero).astype(np.float32)
+    with path(instruction):
+        by = products.weight(weight, inputs, zero, has_zeros)
+    sums, totals = np.full((rows, weight.shape[1]), POISON, np.int32), np.full(rows, POISON, np.float32)
+    products.multiply(x, by, sums, totals)
+    left = x.astype(np.int64) - zero
+    np.testing.assert_array_equal(sums, left @ weight.astype(np.int64))
+    np.testing.assert_array_equal(totals, left[:, :inputs].sum(1) if has_zeros else np.zeros(rows))
+
+
+@pytest.mark.parametrize(("second", "kind"), SECONDS)
+@some
+@given(rows=rows_of, inputs=inputs_of, width=widths, zero=zeros, seed=SEEDS, exact=st.booleans(), plain=st.booleans())
+def test_both_paths_give_the_codes_of_whole_numbers(
+    second: int, kind: type, rows: int, inputs: int, width: int, zero: int, seed: int, exact: bool, plain: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    x, weight = random_codes(rng, rows, inputs), random_codes(rng, padded(inputs), width)
+    weight[inputs:] = 0
     numbers = random_numbers(rng, width, 256.0 * 128 * inputs, exact)
+    if plain:
+        numbers[MINUS_ZERO] = 0
     other = random_others(rng, rows, width, second, kind)
-    given = x, weight, zero, totals, numbers, second, other
+    given = x, weight, inputs, zero, numbers, second, other
     by_torch = product(False, *given)
 
-    sums = (x.astype(np.int64) - zero) @ weight[:, :width].astype(np.int64)
+    left = x[:, :inputs].astype(np.int64) - zero
     number = numbers[:, :width].astype(np.float64)
-    v = sums + number[MINUS_ZERO] * totals[:, None].astype(np.float64)
+    v = left @ weight[:inputs, :width].astype(np.int64) + number[MINUS_ZERO] * left.sum(1, keepdims=True)
     v = Span(v, v).scaled(number[SCALE], number[SHIFT])
     assert_within(by_torch[:, :width], rounded_twice(v, number, second, other[:, :width], slack_of(exact)))
     assert (by_torch[:, width:] == 0).all()
@@ -125,7 +129,7 @@ def test_the_largest_products_do_not_saturate(instruction: bool, zero: int, code
     x, weights = np.full((7, inputs), code, np.int8), np.full((inputs, 80), weight, np.int8)
     sum_of_all = inputs * (code - zero) * weight
     numbers = arrays.numbers(80, {SCALE: 2.0**-22, SHIFT: 0.25})
-    found = product(instruction, x, weights, zero, np.zeros(7, np.float32), numbers)
+    found = product(instruction, x, weights, inputs, zero, numbers)
     assert (found == np.rint(sum_of_all * 2.0**-22 + 0.25)).all()
 
 
@@ -138,7 +142,7 @@ def test_halves_are_rounded_to_even(instruction: bool, second: int) -> None:
     weight[0] = 1
     numbers = arrays.numbers(16, {SCALE: 0.5, SCALE_2: 1})
     other = np.zeros((8, 16), np.int8) if second == ADD else NO_OTHER
-    found = product(instruction, x, weight, 0, np.zeros(8, np.float32), numbers, second, other)
+    found = product(instruction, x, weight, 16, 0, numbers, second, other)
     assert found[:, 3].tolist() == [-2, -2, -1, 0, 0, 1, 2, 2]
     assert (found == found[:, :1]).all()
 
@@ -150,7 +154,7 @@ def test_the_environment_keeps_products_to_torch(value: str, monkeypatch: pytest
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert not products.fast()
-        assert products.weight(np.zeros((16, 16), np.int8), 0).packed is None
+        assert products.weight(np.zeros((16, 16), np.int8), 16, 0, False).packed is None
 
 
 @needs_instruction
@@ -160,7 +164,7 @@ def test_a_processor_with_the_instruction_uses_it_without_a_word(monkeypatch: py
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert products.fast()
-        assert products.weight(np.zeros((16, 16), np.int8), 0).packed is not None
+        assert products.weight(np.zeros((16, 16), np.int8), 16, 0, False).packed is not None
 
 
 @pytest.mark.usefixtures("undecided")
@@ -168,15 +172,15 @@ def test_a_processor_without_the_instruction_is_told_of_once(monkeypatch: pytest
     monkeypatch.delenv("GNNCOMPRESS_PORTABLE", raising=False)
     monkeypatch.setattr(dots, "available", lambda: False)
     codes = np.ones((16, 16), np.int8)
-    with pytest.warns(UserWarning, match=r"no AVX-512 VNNI: integer products run through torch\._int_mm"):
-        by = products.weight(codes, 0)
+    with pytest.warns(RuntimeWarning, match=r"no AVX-512 VNNI: integer products run through torch\._int_mm"):
+        by = products.weight(codes, 16, 0, False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert products.weight(codes, 0).packed is None
+        assert products.weight(codes, 16, 0, False).packed is None
         assert not products.fast()
     assert by.packed is None
     sums = np.zeros((2, 16), np.int32)
-    products.multiply(np.ones((2, 16), np.int8), by, sums)
+    products.multiply(np.ones((2, 16), np.int8), by, sums, np.zeros(2, np.float32))
     assert (sums == 16).all()
 
 
