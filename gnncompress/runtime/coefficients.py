@@ -65,6 +65,7 @@ class Normalized(Operation):
 
     by_row: ClassVar[bool] = False
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "edge_weight", "like")
+    LIKE: ClassVar[str] = "like"
 
     def run(self, env: Mapping[str, Any], context: Context) -> WeightedNeighbours:
         """Return the neighbours, worked out once for a tensor of edges."""
@@ -99,6 +100,7 @@ class Attention(Operation):
 
     by_row: ClassVar[bool] = False
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "source")
+    LIKE: ClassVar[str] = "source"
 
     def run(self, env: Mapping[str, Any], context: Context) -> WeightedNeighbours:
         """Return the neighbours with a weight for each head."""
@@ -130,6 +132,7 @@ class Splines(Operation):
 
     by_row: ClassVar[bool] = False
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "pseudo", "like")
+    LIKE: ClassVar[str] = "like"
 
     def run(self, env: Mapping[str, Any], context: Context) -> WeightedNeighbours:
         """Return the neighbours, worked out once for a tensor of edges and one of coordinates."""

@@ -54,8 +54,7 @@ class Phase:
     @cached_property
     def source(self) -> str:
         """A register with as many rows as the phase makes."""
-        first = self.operations[0]
-        return (*first.own(), *first.whole()[-1:])[0]
+        return str(getattr(self.operations[0], self.operations[0].LIKE))
 
     @cached_property
     def read(self) -> frozenset[str]:
@@ -112,10 +111,15 @@ def run(program: Program, phases: tuple[Phase, ...], given: Mapping[str, Any], c
 def phases_of(program: Program) -> tuple[Phase, ...]:
     """Return a program's phases."""
     groups: list[list[Operation]] = []
+    alike: dict[str, str] = {}  # registers of one name have the same number of rows
     for operation in program.operations:
-        made = {before.out for before in groups[-1]} if groups else set()
-        if groups and operation.by_row and groups[-1][0].by_row and not made & set(operation.whole()):
-            groups[-1].append(operation)
+        like = getattr(operation, operation.LIKE) if operation.LIKE else operation.out
+        alike[operation.out] = alike.get(like, like)
+        last = groups[-1] if groups else []
+        made = {before.out for before in last}
+        joins = operation.by_row and last and last[0].by_row and not made & set(operation.whole())
+        if joins and alike[last[0].out] == alike[operation.out]:
+            last.append(operation)
         else:
             groups.append([operation])
     phases = []

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 
+from gnncompress.runtime.compiling import compiled, inlined
 from gnncompress.runtime.vectors import LANES, gather_floats_four, gather_floats_one
 
-_compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
-_inlined: Any = numba.njit(inline="always", error_model="numpy", fastmath={"contract", "nsz"})
+_compiled = compiled("contract", "nsz")
 _f = np.float32
 # So many rows go through a sparse weight together, as vectors.
 _TOGETHER = 4 * LANES
 
 
-@_inlined
+@inlined
 def _add(x, sources, weights, begin, end, sums, row):  # type: ignore[no-untyped-def]
     """Add to a row of sums the rows ``sources[begin:end]``, each times its weight."""
     column, width = 0, sums.shape[1]

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gnncompress.errors import ExecutionError
 from gnncompress.runtime import float_kernels, kernels
 from gnncompress.runtime.arrays import values
 from gnncompress.runtime.coefficients import WeightedNeighbours
@@ -53,10 +54,13 @@ class Pad(Operation):
 
     by_row: ClassVar[bool] = False
     WHOLE: ClassVar[tuple[str, ...]] = ("source",)
+    LIKE: ClassVar[str] = "source"
 
     def run(self, env: Mapping[str, Any], context: Context) -> np.ndarray:
         """Return the rows, copied if they are not whole vectors already."""
         x: Tensor = tensor_of(env[self.source], self.width)
+        if x.layout != torch.strided:
+            raise ExecutionError(f"{self.source}: features are added up before they are multiplied; give dense ones")
         if padded(self.width) == self.width:
             return x.detach().float().contiguous().numpy()
         made = values(len(x), self.width)
@@ -74,6 +78,7 @@ class FloatLinear(Operation):
     sparse: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     OWN: ClassVar[tuple[str, ...]] = ("source",)
+    LIKE: ClassVar[str] = "source"
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of floats."""
@@ -106,6 +111,7 @@ class FloatAggregate(Operation):
     columns: int = 0
 
     WHOLE: ClassVar[tuple[str, ...]] = ("edges", "source")
+    LIKE: ClassVar[str] = "edges"
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of floats."""

@@ -83,7 +83,7 @@ class Memory:
         if known is None:
             return None
         for (reference, version), tensor in zip(known[0], given, strict=True):
-            if (reference() is not tensor) if tensor is not None else reference is not None:
+            if (reference() if reference is not None else None) is not tensor:
                 return None
             if tensor is not None and version != _version(tensor):
                 return None

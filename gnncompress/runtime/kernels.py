@@ -7,25 +7,19 @@ so that blocks of rows that fit into a cache may follow each other, or be shared
 
 from __future__ import annotations
 
-from typing import Any
-
-import numba
 import numpy as np
 
+from gnncompress.runtime.compiling import compiled, inlined
 from gnncompress.runtime.rounding import ROWS, of, pad_rows, quantize_rows
 from gnncompress.runtime.vectors import LANES, gather_four, gather_one, total_four, total_one
 
 # What follows the first rounding of a row.
 NONE, AGAIN, ADD = range(3)
 
-# With Python's rule for dividing by zero no loop that divides would be vectorized. A product and a sum may become one
-# operation, rounded once; nothing else is reordered.
-_compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+_compiled = compiled("contract", "nsz")
 # What the simulation does to one value at a time is done in its order, rounded as often: ranges that come from products
 # of codes put many values on the very verge between two codes.
-_faithful: Any = numba.njit(cache=True, nogil=True, error_model="numpy")
-# Called as they are, arrays are passed piece by piece, which takes longer than what is done with them.
-inlined: Any = numba.njit(inline="always", error_model="numpy", fastmath={"contract", "nsz"})
+_faithful = compiled()
 _f = np.float32
 _NOTHING = np.zeros(0, np.float32)
 
@@ -78,13 +72,14 @@ def add(x, other, numbers, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def look_up(x, table, out):  # type: ignore[no-untyped-def]
-    """Write table[x + 128, c], or of a table with one column table[x + 128, 0]."""
+def look_up(x, table, width, out):  # type: ignore[no-untyped-def]
+    """Write table[x + 128, c], or of a table with one column table[x + 128, 0], in ``width`` columns."""
     one = table.shape[1] == 1
     for i in range(x.shape[0]):
         row, found = x[i], out[i]
-        for c in range(row.size):
+        for c in range(width):
             found[c] = table[np.int64(row[c]) + 128, 0 if one else c]
+        found[width:] = 0
 
 
 @inlined
@@ -215,16 +210,16 @@ def aggregate(starts, sources, x, zero, scale, shift, mean, numbers, second, oth
 
 
 @_compiled
-def aggregate_largest(starts, sources, x, nothing, first, last, out):  # type: ignore[no-untyped-def]
-    """Write the largest of the neighbours' codes, ``nothing`` for a node without any."""
+def aggregate_largest(starts, sources, x, nothing, width, first, last, out):  # type: ignore[no-untyped-def]
+    """Write the largest of the neighbours' codes in ``width`` columns, ``nothing`` for a node without any."""
     for i in range(first, last):
         begin, end = starts[i], starts[i + 1]
         codes = out[i - first]
-        for c in range(codes.size):
-            codes[c] = np.int8(-128) if end > begin else nothing
+        codes[:width] = np.int8(-128) if end > begin else nothing
+        codes[width:] = 0
         for k in range(begin, end):
             row = x[sources[k]]
-            for c in range(codes.size):
+            for c in range(width):
                 codes[c] = max(codes[c], row[c])
 
 

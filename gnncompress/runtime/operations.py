@@ -52,6 +52,7 @@ class Quantize(Operation):
 
     by_row: ClassVar[bool] = False
     WHOLE: ClassVar[tuple[str, ...]] = ("source",)
+    LIKE: ClassVar[str] = "source"
 
     def run(self, env: Mapping[str, Any], context: Context) -> Any:
         """Return the codes; values beyond the range are counted.
@@ -60,6 +61,8 @@ class Quantize(Operation):
             ExecutionError: if the features are not as wide as the model's, or a value is NaN or infinite.
         """
         x: Tensor = env[self.source].detach()
+        if x.layout not in (torch.strided, torch.sparse_csr):
+            raise ExecutionError(f"{self.out}: sparse features must be CSR: x.to_sparse_csr()")
         if x.dim() != 2 or x.size(1) != self.width:
             raise ExecutionError(f"{self.out}: features [nodes, {self.width}] are expected, not {list(x.shape)}")
         sparse = x.layout == torch.sparse_csr
@@ -84,6 +87,7 @@ class Rescale(Operation):
     numbers: np.ndarray
 
     OWN: ClassVar[tuple[str, ...]] = ("source",)
+    LIKE: ClassVar[str] = "source"
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes."""
@@ -96,12 +100,17 @@ class Rescale(Operation):
 
 @dataclass(frozen=True, eq=False)
 class LookUp(Operation):
-    """Codes of codes by a table, where no scale and shift give the same. Shapes: table [256, channels or 1]."""
+    """Codes of codes by a table, where no scale and shift give the same.
+
+    Shapes: table [256, width], or [256, 1] for all channels.
+    """
 
     source: str
     table: np.ndarray
+    width: int
 
     OWN: ClassVar[tuple[str, ...]] = ("source",)
+    LIKE: ClassVar[str] = "source"
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes."""
@@ -109,7 +118,7 @@ class LookUp(Operation):
 
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
-        kernels.look_up(block.rows(self.source), self.table, block.rows(self.out))
+        kernels.look_up(block.rows(self.source), self.table, self.width, block.rows(self.out))
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,6 +130,7 @@ class Add(Operation):
     numbers: np.ndarray
 
     OWN: ClassVar[tuple[str, ...]] = ("source", "other")
+    LIKE: ClassVar[str] = "source"
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes."""
@@ -152,6 +162,7 @@ class Linear(Operation):
     floats: bool = False
 
     OWN: ClassVar[tuple[str, ...]] = ("source", "other")
+    LIKE: ClassVar[str] = "source"
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes, or of values."""
@@ -196,6 +207,7 @@ class Edges(Operation):
 
     by_row: ClassVar[bool] = False
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "like")
+    LIKE: ClassVar[str] = "like"
 
     def run(self, env: Mapping[str, Any], context: Context) -> Neighbours:
         """Return the neighbours, sorted once for a tensor of edges."""
@@ -225,6 +237,7 @@ class Aggregate(Operation):
 
     OWN: ClassVar[tuple[str, ...]] = ("other",)
     WHOLE: ClassVar[tuple[str, ...]] = ("edges", "source")
+    LIKE: ClassVar[str] = "edges"
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes."""
@@ -237,6 +250,8 @@ class Aggregate(Operation):
         scalars = np.float32(self.zero), np.float32(self.scale), np.float32(self.shift), self.mean
         bounds = block.first, block.last
         x, out = block.whole(self.source), block.rows(self.out)
+        if isinstance(x, SparseCodes):
+            raise ExecutionError(f"{self.out}: it adds features up before it multiplies them; give it dense ones")
         kernels.aggregate(edges.starts, edges.sources, x, *scalars, self.numbers, self.second, other, *bounds, out)
 
 
@@ -247,8 +262,10 @@ class Largest(Operation):
     edges: str
     source: str
     nothing: int
+    width: int
 
     WHOLE: ClassVar[tuple[str, ...]] = ("edges", "source")
+    LIKE: ClassVar[str] = "edges"
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes."""
@@ -258,7 +275,8 @@ class Largest(Operation):
         """Make the rows of a block."""
         edges: Neighbours = block.whole(self.edges)
         x, out = block.whole(self.source), block.rows(self.out)
-        kernels.aggregate_largest(edges.starts, edges.sources, x, np.int8(self.nothing), block.first, block.last, out)
+        bounds = block.first, block.last
+        kernels.aggregate_largest(edges.starts, edges.sources, x, np.int8(self.nothing), self.width, *bounds, out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -287,6 +305,7 @@ class Weighted(Operation):
 
     OWN: ClassVar[tuple[str, ...]] = ("other",)
     WHOLE: ClassVar[tuple[str, ...]] = ("edges", "source")
+    LIKE: ClassVar[str] = "edges"
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes."""
@@ -313,6 +332,7 @@ class Values(Operation):
     width: int
 
     OWN: ClassVar[tuple[str, ...]] = ("source",)
+    LIKE: ClassVar[str] = "source"
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of values."""
@@ -374,7 +394,8 @@ def graphs_of(batch: Tensor | None, nodes: int, context: Context) -> tuple[np.nd
     """
     if batch is None:
         return np.array([0, nodes], np.int64), np.arange(nodes, dtype=np.int32)
-    if batch.dim() != 1 or len(batch) != nodes or (nodes and int(batch.min()) < 0):
+    whole = not batch.is_floating_point() and batch.dim() == 1
+    if not whole or len(batch) != nodes or (nodes and int(batch.min()) < 0):
         raise ExecutionError(
             f"batch must have the number of a graph for each of {nodes} nodes, not {list(batch.shape)}"
         )

@@ -13,19 +13,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 
 from gnncompress.runtime import dots
 from gnncompress.runtime.arrays import empty
+from gnncompress.runtime.compiling import compiled
 from gnncompress.runtime.kernels import ADD, AGAIN, finish, row_sum, row_sums
 from gnncompress.runtime.vectors import LANES
 
 # Set to anything, this keeps to torch.
 PORTABLE = "GNNCOMPRESS_PORTABLE"
 
-_compiled: Any = numba.njit(cache=True, nogil=True, error_model="numpy", fastmath={"contract", "nsz"})
+_compiled = compiled("contract", "nsz")
 _ROWS, _WIDTH = dots.ROWS, dots.VECTORS * LANES
 _tile, _tile_row, _strip, _strip_row = dots.of("none")
 _again_tile, _again_tile_row, _again_strip, _again_strip_row = dots.of("again")

@@ -27,6 +27,8 @@ class Operation:
 
     OWN: ClassVar[tuple[str, ...]] = ()
     WHOLE: ClassVar[tuple[str, ...]] = ()
+    # The field whose register has as many rows as what is made; empty if none is known to have.
+    LIKE: ClassVar[str] = ""
     by_row: ClassVar[bool] = True
 
     def own(self) -> list[str]:

@@ -330,3 +330,53 @@ def test_a_weight_of_zeros_is_multiplied_as_a_sparse_one() -> None:
 def test_a_quantized_model_is_not_compiled_in_floats() -> None:
     with pytest.raises(UsageError, match=r"GCN is quantized: gnncompress\.to_integer runs it in whole numbers"):
         gnncompress.to_compiled(quantized("gcn"))
+
+
+@pytest.mark.parametrize("width", [17, 32])
+def test_a_table_between_layers_of_any_width(width: int) -> None:
+    torch.manual_seed(3)
+    model = nn.Sequential(nn.Linear(16, width), nn.ELU(), nn.Linear(width, 5))
+    x = torch.randn(50, 16) * 3
+    gnncompress.prepare(model, "ptq-int8")
+    gnncompress.calibrate(model.eval(), lambda: model(x))
+    insist_on_the_same(model, gnncompress.to_integer(model), (x,))
+
+
+class Two(nn.Module):
+    """Rows of two kinds side by side."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Linear(16, 8), nn.Linear(16, 8), nn.Linear(8, 8)
+
+    def forward(self, x: Tensor, z: Tensor, batch: Tensor) -> Tensor:
+        first, second = self.a(x), self.b(z)
+        return global_mean_pool(self.c(first), batch) + second
+
+
+def test_nodes_and_graphs_side_by_side() -> None:
+    torch.manual_seed(0)
+    model = Two().eval()
+    data = torch.randn(20, 16), torch.randn(4, 16), torch.arange(4).repeat_interleave(5)
+    gnncompress.prepare(model, "ptq-int8")
+    gnncompress.calibrate(model, lambda: model(*data))
+    insist_on_the_same(model, gnncompress.to_integer(model), data)
+
+
+def test_edge_weights_may_come_and_go() -> None:
+    class Weighted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = GCNConv(FEATURES, CLASSES)
+
+        def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+            return self.conv(x, edge_index, edge_weight)
+
+    torch.manual_seed(0)
+    model, (x, edges) = Weighted().eval(), inputs("gcn")
+    weights = torch.rand(edges.size(1))
+    gnncompress.prepare(model, "ptq-int8")
+    gnncompress.calibrate(model, lambda: (model(x, edges), model(x, edges, weights)))
+    integer = gnncompress.to_integer(model)
+    for what in ((x, edges), (x, edges, weights), (x, edges)):
+        insist_on_the_same(model, integer, what)

@@ -139,7 +139,6 @@ def test_tensors_that_are_not_given_count() -> None:
     assert memory.get("nothing", (None,)) == 3
 
 
-@pytest.mark.xfail(strict=True, raises=TypeError, reason="Memory.get calls the reference, which is None")
 def test_a_tensor_where_there_was_none_is_another() -> None:
     memory, edges = Memory(), torch.zeros(2)
     memory.keep("edges", (edges, None), 1)

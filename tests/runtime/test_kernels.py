@@ -150,10 +150,10 @@ def test_codes_and_values_by_tables(one: bool, rows: int, width: int, seed: int)
     x = random_codes(rng, rows, width)
     table = rng.integers(-128, 127, (256, 1 if one else padded(width)), dtype=np.int8, endpoint=True)
     room = Room(rows, width)
-    kernels.look_up(x, table, room.out)
+    kernels.look_up(x, table, width, room.out)
     at = x[:, :width].astype(np.int64) + 128
     columns = np.zeros(width, np.int64) if one else np.arange(width)
-    np.testing.assert_array_equal(room.unpadded(), table[at, columns])
+    np.testing.assert_array_equal(room.codes(), table[at, columns])
     floats = rng.normal(size=table.shape).astype(f)
     of_floats = Room(rows, width, arrays.values)
     kernels.values_of(x, floats, of_floats.out)
@@ -294,8 +294,8 @@ def test_the_largest_of_neighbours(nodes: int, width: int, seed: int, nothing: i
         wanted[node] = x[graph.around(node), :width].max(0)
     for first, last in blocks(rng, nodes):
         room = Room(last - first, width)
-        kernels.aggregate_largest(graph.starts, graph.sources, x, np.int8(nothing), first, last, room.out)
-        np.testing.assert_array_equal(room.unpadded(), wanted[first:last])
+        kernels.aggregate_largest(graph.starts, graph.sources, x, np.int8(nothing), width, first, last, room.out)
+        np.testing.assert_array_equal(room.codes(), wanted[first:last])
 
 
 @pytest.mark.parametrize("mean", [False, True])

@@ -87,11 +87,9 @@ class Builder:
         line = fit_codes(codes, exact, value.low, value.high)
         out = self.name(quantizer.name)
         if line is None:
-            same = (codes == codes[:, :1]).all()
-            short = np.clip(codes[:, :1] if same else codes, -128, 127).astype(np.int8)
-            if not same:
-                short = np.pad(short, ((0, 0), (0, padded(value.width) - value.width)))
-            self.add(LookUp(out, value.register, short))
+            alike = (codes == codes[:, :1]).all()
+            found = np.clip(codes[:, :1] if alike else codes, -128, 127).astype(np.int8)
+            self.add(LookUp(out, value.register, found, value.width))
         else:
             scale, shift, low, high = line
             given = {SCALE: scale, SHIFT: shift, LOW: low, HIGH: high}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv, aggr
 from torch_geometric.nn.conv import MessagePassing
@@ -29,8 +30,8 @@ def float_linear(builder: Builder, weight: Tensor, bias: Tensor | None, name: st
     added = torch.zeros(outputs) if bias is None else bias.detach().float().contiguous()
     sparse = None
     if outputs >= LEAST_OUTPUTS and (made == 0).double().mean() >= CROSSOVER:
-        rows = made.t().contiguous().to_sparse_csr()
-        sparse = rows.crow_indices().numpy(), rows.col_indices().numpy(), rows.values().numpy()
+        rows = csr_array(made.t().numpy())
+        sparse = rows.indptr, rows.indices, rows.data
     source = builder.in_floats(value)
     out = builder.add(FloatLinear(builder.name(name), source.register, made.numpy(), added.numpy(), sparse))
     return Floats(out, outputs)

@@ -183,7 +183,7 @@ def _plain(builder: Builder, conv: MessagePassing, name: str, x: Value, edge_ind
     kind = type(conv.aggr_module)
     if kind is aggr.MaxAggregation:
         nothing = round(of_messages.zero)
-        largest = builder.add(Largest(builder.name(f"{name}.largest"), edges, codes.register, nothing))
+        largest = builder.add(Largest(builder.name(f"{name}.largest"), edges, codes.register, nothing, codes.width))
         return builder.quantized(Codes(largest, codes.table, codes.low, codes.high), quantizers.aggregate)
     if kind not in (aggr.SumAggregation, aggr.MeanAggregation):
         raise UnloweredError(f"its aggregation is {kind.__name__}")
