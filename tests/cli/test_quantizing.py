@@ -199,3 +199,73 @@ def test_wrong_usage(cli: Cli, tmp_path: Path, options: list[object], message: s
 
 def test_prune_points_to_quantize(cli: Cli) -> None:
     one_line(cli("prune", "--method", "quantize"), "use 'gnncompress quantize'")
+
+
+def test_integer_execution(cli: Cli, runs: Path) -> None:
+    simulated = found(cli("quantize", "--scheme", "dq-int8", *QUICK, "-o", runs))["dq-int8"]
+    result = cli("quantize", "--scheme", "dq-int8", "--execute", "integer", *QUICK, "-o", runs)
+    integer = found(result)["dq-int8"]
+    assert integer["run_id"] != simulated["run_id"]
+    assert integer["spec"]["scheme"] == "dq-int8 integer"
+    assert integer["metrics"]["evaluate.accuracy"] == pytest.approx(simulated["metrics"]["evaluate.accuracy"], abs=0.01)
+    for metric in ("compress.bits_average_weights", "compress.sparsity", "finetune.epochs", "checkpoint.dense_size"):
+        assert integer["metrics"][metric] == simulated["metrics"][metric], metric
+    path = runs / integer["run_id"] / "model.safetensors"
+    assert '"program"' in cli("checkpoint", "inspect", path).out
+    loaded = [
+        gnncompress.load_model(path),
+        gnncompress.load_model(runs / simulated["run_id"] / "model.safetensors", execute="integer"),
+    ]
+    plain = gnncompress.load_model(path, execute="simulated")
+    x, edges = torch.rand(9, 64), torch.randint(9, (2, 30))
+    assert type(plain).__name__ == "GCN"
+    for model in loaded:
+        assert "linear" in str(model.program)
+        torch.testing.assert_close(model(x, edges), plain(x, edges), rtol=0, atol=0.15)
+    with pytest.raises(gnncompress.GnncompressError, match="unknown execute 'fast'"):
+        gnncompress.load_model(path, execute="fast")
+
+
+def test_integer_execution_beside_schemes_that_have_none(cli: Cli, runs: Path) -> None:
+    options = ["--scheme", "fp32,ptq-int8", "--execute", "integer", "--keep-float", "convs.1", *QUICK, "-o", runs]
+    both = found(cli("quantize", *options))
+    assert both["fp32"]["spec"]["settings"] == {"scheme": "fp32"}
+    assert both["ptq-int8"]["spec"]["scheme"] == "ptq-int8 float=convs.1 integer"
+    inspected = cli("checkpoint", "inspect", runs / both["ptq-int8"]["run_id"] / "model.safetensors").out
+    assert "in floats: convs.1 (kept in floats)" in inspected
+
+
+@pytest.mark.parametrize(
+    ("workload", "model"),
+    [("cora-node", "spline"), ("cora-node", "gat"), ("gin-proteins", "gin"), ("bbbp", "gnnnet")],
+)
+def test_integer_execution_on_real_data(cli: Cli, workload: str, model: str, data_root: Path, tmp_path: Path) -> None:
+    options = ["--epochs", 2, "--finetune-epochs", 1, "-o", tmp_path, "--data-root", data_root, "--json"]
+    scores = [
+        found(cli("quantize", "-w", workload, "-m", model, "--scheme", "dq-int8", *more, *options))["dq-int8"]["metrics"]
+        for more in ([], ["--execute", "integer"])
+    ]
+    assert scores[1]["evaluate.accuracy"] == pytest.approx(scores[0]["evaluate.accuracy"], abs=0.005)
+    assert scores[1]["inference.latency_median"] > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--scheme", "fp32", "--execute", "integer"], "--execute: scheme fp32 has no such option"),
+        (["--scheme", "a2q", "--execute", "integer"], "--execute: scheme a2q has no such option"),
+        (["--scheme", "dq-int8", "--execute", "fast"], "--execute: unknown execute 'fast'"),
+        (["--scheme", "dq-int8", "--execute", "integer", "--device", "cuda"], "--execute integer runs on the CPU"),
+    ],
+)
+def test_integer_execution_that_cannot_be(cli: Cli, options: list[str], message: str) -> None:
+    result = cli("quantize", *options)
+    assert result.code == 2
+    one_line(result, message)
+
+
+def test_a_model_that_cannot_run_in_integers_says_so(cli: Cli, data_root: Path, tmp_path: Path) -> None:
+    options = ["--epochs", 1, "--finetune-epochs", 1, "-o", tmp_path, "--data-root", data_root]
+    result = cli("quantize", "-w", "proteins", "--scheme", "dq-int8", "--execute", "integer", *options)
+    assert result.code == 1
+    assert "HGPSL: its forward cannot be followed" in result.err
