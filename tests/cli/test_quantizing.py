@@ -242,7 +242,9 @@ def test_integer_execution_beside_schemes_that_have_none(cli: Cli, runs: Path) -
 def test_integer_execution_on_real_data(cli: Cli, workload: str, model: str, data_root: Path, tmp_path: Path) -> None:
     options = ["--epochs", 2, "--finetune-epochs", 1, "-o", tmp_path, "--data-root", data_root, "--json"]
     scores = [
-        found(cli("quantize", "-w", workload, "-m", model, "--scheme", "dq-int8", *more, *options))["dq-int8"]["metrics"]
+        found(cli("quantize", "-w", workload, "-m", model, "--scheme", "dq-int8", *more, *options))["dq-int8"][
+            "metrics"
+        ]
         for more in ([], ["--execute", "integer"])
     ]
     assert scores[1]["evaluate.accuracy"] == pytest.approx(scores[0]["evaluate.accuracy"], abs=0.005)

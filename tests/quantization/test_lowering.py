@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv, TransformerConv, global_mean_pool
+from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv, TransformerConv, global_mean_pool, models
 
 import gnncompress
 from gnncompress.errors import ExecutionError, QuantizationError, UsageError
@@ -380,3 +380,56 @@ def test_edge_weights_may_come_and_go() -> None:
     integer = gnncompress.to_integer(model)
     for what in ((x, edges), (x, edges, weights), (x, edges)):
         insist_on_the_same(model, integer, what)
+
+
+class Nested(nn.Module):
+    """Modules within modules, arguments by name, a dropout that is a function."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleDict({"body": GraphSAGE(FEATURES, 16), "head": nn.Sequential(nn.Linear(16, 16))})
+        self.conv = GCNConv(16, CLASSES)
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        h = F.dropout(self.encoder["head"](self.encoder["body"](x, edge_index)), 0.5, training=self.training)
+        return self.conv(x=h, edge_index=edge_index)
+
+
+def test_modules_within_modules_are_followed() -> None:
+    torch.manual_seed(0)
+    model, data = Nested().eval(), inputs("gcn")
+    gnncompress.prepare(model, "ptq-int8")
+    gnncompress.calibrate(model, lambda: model(*data))
+    integer = gnncompress.to_integer(model)
+    assert not integer.program.floats
+    insist_on_the_same(model, integer, data)
+
+
+@pytest.mark.parametrize("kind", [models.GCN, models.GraphSAGE, models.GAT, models.GIN])
+def test_models_of_pyg(kind: Any) -> None:
+    torch.manual_seed(0)
+    model, data = kind(FEATURES, 16, 2, CLASSES, dropout=0.5).eval(), inputs("gcn")
+    gnncompress.prepare(model, "ptq-int8")
+    gnncompress.calibrate(model, lambda: model(*data))
+    integer = gnncompress.to_integer(model)
+    insist_on_the_same(model, integer, data)
+    assert all("no rule" in why for _, why in integer.program.floats), integer.program.floats
+
+
+def test_a_layer_that_is_given_up_leaves_nothing_behind() -> None:
+    class Given(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first = SAGEConv(FEATURES, FEATURES, aggr="median")
+            self.second = SAGEConv(FEATURES, CLASSES)
+
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            return self.second(self.first(x, edge_index), edge_index)
+
+    torch.manual_seed(0)
+    model, data = Given().eval(), inputs("gcn")
+    gnncompress.prepare(model, "ptq-int8")
+    gnncompress.calibrate(model, lambda: model(*data))
+    integer = gnncompress.to_integer(model)
+    assert dict(integer.program.floats) == {"first": "its aggregation is MedianAggregation"}
+    insist_on_the_same(model, integer, data)

@@ -43,12 +43,18 @@ class UnloweredError(Exception):
     """Says why a layer has to run in floats."""
 
 
+def _no_networks(builder: Builder, module: nn.Module, name: str, value: Value) -> Value:
+    raise UnloweredError("it has a network of its own")
+
+
 class Builder:
     """The program so far. Registers are called after the quantizers that make them."""
 
     def __init__(self) -> None:
         self.operations: list[Operation] = []
         self.floats: dict[str, str] = {}
+        # Adds what a network within a layer does: (builder, network, name, value) -> value.
+        self.follow: Callable[[Builder, nn.Module, str, Value], Value] = _no_networks
         self._names: Counter[str] = Counter()
         self._edges: dict[str, str] = {}
 
@@ -61,6 +67,12 @@ class Builder:
         """Append an operation and return its register."""
         self.operations.append(operation)
         return operation.out
+
+    def forget(self, count: int) -> None:
+        """Take back the operations after the first ``count``."""
+        del self.operations[count:]
+        made = {operation.out for operation in self.operations}
+        self._edges = {index: register for index, register in self._edges.items() if register in made}
 
     def edges(self, edge_index: str, like: str, name: str) -> str:
         """Return the register of the neighbours that an input tells of; layers share it."""

@@ -47,13 +47,7 @@ def lower_gin(builder: Builder, conv: GINConv, name: str, x: Value, edge_index: 
     own, factor = builder.in_floats(x), 1 + conv.eps.item()
     total = _plain(builder, conv, name, own, edge_index)
     value = builder.call(lambda a, b: a + factor * b, [total, own], f"{name}.add")
-    for number, module in enumerate(conv.nn if isinstance(conv.nn, nn.Sequential) else [conv.nn]):
-        inner = f"{name}.nn.{number}"
-        if isinstance(module, (nn.Linear, Linear)):
-            value = lower_linear(builder, module, inner, value)
-        else:
-            value = builder.call(module, [value], inner)
-    return value
+    return builder.in_floats(builder.follow(builder, conv.nn, f"{name}.nn", value))
 
 
 def lower_sage(builder: Builder, conv: SAGEConv, name: str, x: Value, edge_index: str) -> Floats:
@@ -80,7 +74,7 @@ def lower_gcn(builder: Builder, conv: GCNConv, name: str, x: Value, edge_index: 
     return _biased(builder, Floats(out, h.width), conv.bias, name)
 
 
-def lower_gat(builder: Builder, conv: GATConv, name: str, x: Value, edge_index: str) -> Floats:
+def lower_gat(builder: Builder, conv: GATConv, name: str, x: Value, edge_index: str, edge_attr: str = "") -> Floats:
     """Lower a GAT."""
     if conv.lin is None or conv.edge_dim is not None or conv.residual or conv.flow != "source_to_target":
         raise UnloweredError("it has sources and targets of its own, edge features or a residual")
@@ -129,6 +123,8 @@ def lower_float_module(builder: Builder, module: nn.Module, name: str, value: Va
     rule = next((rule for kind, rule in CONVOLUTIONS.items() if isinstance(module, kind)), None)
     if rule is None:
         raise UnloweredError("no rule for it")
+    if len(given) > rule.__code__.co_argcount - 4:
+        raise UnloweredError("it is given more than its rule knows")
     return rule(builder, module, name, value, *given)
 
 

@@ -38,19 +38,13 @@ def lower_linear(builder: Builder, module: nn.Module, name: str, value: Value) -
 
 def lower_gin(builder: Builder, conv: GINConv, name: str, x: Value, edge_index: str) -> Value:
     """Lower a GIN: MLP((1 + eps) x + sum of the neighbours' x)."""
-    inner = _modules(conv.nn)
-    first = next((module for module in inner if isinstance(module, nn.Linear)), None)
+    first = next((module for module in conv.nn.modules() if isinstance(module, nn.Linear)), None)
     if first is None:
         raise UnloweredError("its network has no linear layer")
-    for module in inner:
-        if not isinstance(module, (nn.Linear, *BY_CHANNEL)):
-            raise UnloweredError(f"its network has a {type(module).__name__}")
     x = _known(x, first.in_features)
     own = x if isinstance(x, Codes) else builder.padded(builder.in_floats(x))
-    value: Value = Sum(_plain(builder, conv, name, x, edge_index), own, 1 + conv.eps.item())
-    for number, module in enumerate(inner):
-        value = lower_module(builder, module, f"{name}.nn.{number}", value)
-    return value
+    total = _plain(builder, conv, name, x, edge_index)
+    return builder.follow(builder, conv.nn, f"{name}.nn", Sum(total, own, 1 + conv.eps.item()))
 
 
 def lower_sage(builder: Builder, conv: SAGEConv, name: str, x: Value, edge_index: str) -> Value:
@@ -84,8 +78,8 @@ def lower_gcn(builder: Builder, conv: GCNConv, name: str, x: Value, edge_index: 
     return _biased(builder, _weighted(builder, conv, h, edges, 1, h.width), conv.bias)
 
 
-def lower_gat(builder: Builder, conv: GATConv, name: str, x: Value, edge_index: str) -> Value:
-    """Lower a GAT; its softmax stays in floats."""
+def lower_gat(builder: Builder, conv: GATConv, name: str, x: Value, edge_index: str, edge_attr: str = "") -> Value:
+    """Lower a GAT without edge features, of which it takes no notice; its softmax stays in floats."""
     if conv.lin is None or conv.edge_dim is not None or conv.residual or conv.flow != "source_to_target":
         raise UnloweredError("it has sources and targets of its own, edge features or a residual")
     _insist_on_sums(conv)
@@ -168,6 +162,8 @@ def lower_module(builder: Builder, module: nn.Module, name: str, value: Value, *
             raise UnloweredError("no rule for it")
         if not hasattr(module, "quantizers"):
             raise UnloweredError("kept in floats")
+        if len(given) > rule.__code__.co_argcount - 4:
+            raise UnloweredError("it is given more than its rule knows")
         return builder.quantized(rule(builder, module, name, value, *given), module.quantizers.update)
     raise UnloweredError("no rule for it")
 
@@ -254,7 +250,3 @@ def _scale(quantizer: Quantizer) -> Scale:
 def _transposed(module: nn.Module) -> tuple[np.ndarray, Any, Any]:
     codes, scale, zero = weight_codes(module)
     return codes.T, *(np.ravel(part) if np.ndim(part) else part for part in (scale, zero))
-
-
-def _modules(module: nn.Module) -> list[nn.Module]:
-    return list(module) if isinstance(module, nn.Sequential) else [module]

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
-from torch_geometric.nn import global_add_pool, global_max_pool, global_mean_pool
+from torch_geometric.nn import MessagePassing, global_add_pool, global_max_pool, global_mean_pool
 
 from gnncompress.errors import QuantizationError
 from gnncompress.models.convnet import read_out
 from gnncompress.quantization.lowering.builder import Builder, UnloweredError, Value
 from gnncompress.quantization.lowering.float_layers import lower_float_module
-from gnncompress.quantization.lowering.layers import lower_module
+from gnncompress.quantization.lowering.layers import BY_CHANNEL, lower_module
 from gnncompress.quantization.lowering.values import Codes, Floats, Sum
+from gnncompress.quantization.places import LINEARS
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.runtime.program import Program
 
@@ -24,10 +26,14 @@ _POOLS = {global_add_pool: "sum", global_mean_pool: "mean", global_max_pool: "ma
 _READOUTS = {kind: function for function, kind in _POOLS.items()}
 # Functions and methods that look at one channel of one row at a time.
 _FUNCTIONS: tuple[Any, ...] = (
-    F.relu, torch.relu, F.relu6, F.elu, F.selu, F.celu, F.gelu, F.leaky_relu, F.silu, F.softplus, F.dropout, torch.tanh,
+    F.relu, torch.relu, F.relu6, F.elu, F.selu, F.celu, F.gelu, F.leaky_relu, F.silu, F.softplus, torch.tanh,
     torch.sigmoid, F.sigmoid, F.tanh, F.hardtanh,
 )  # fmt: skip
 _METHODS = ("relu", "sigmoid", "tanh", "clamp")
+
+
+# Arguments that may be left out and are data; all others that may are left out.
+_DATA = ("batch", "edge_weight", "edge_attr", "pseudo")
 
 
 class _Tracer(fx.Tracer):
@@ -35,8 +41,12 @@ class _Tracer(fx.Tracer):
         super().__init__(autowrap_functions=(read_out, *_POOLS))
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
-        """Follow what only holds other modules; every other module is a layer."""
-        return not isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+        """Say whether a module is a layer; what a user's own modules and PyG's models do is followed."""
+        if isinstance(module, (MessagePassing, *BY_CHANNEL, *LINEARS)):
+            return True
+        home = type(module).__module__
+        holds = isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+        return home.startswith(("torch.", "torch_geometric.nn.")) and not holds and ".models." not in home
 
 
 def lower(model: nn.Module) -> Program:
@@ -45,47 +55,69 @@ def lower(model: nn.Module) -> Program:
     Raises:
         QuantizationError: if its forward cannot be followed.
     """
-    try:
-        graph = _Tracer().trace(model)
-    except Exception as error:  # whatever a forward does that cannot be followed
-        raise QuantizationError(
-            f"{type(model).__name__}: its forward cannot be followed ({' '.join(str(error).split())[:200]}); "
-            "run it simulated"
-        ) from error
-    walk = _Walk(model)
-    return walk.program(graph)
+    walk = _Walk(model, Builder())
+    result = walk.builder.in_floats(walk.result(None))
+    operations, floats = tuple(walk.builder.operations), tuple(walk.builder.floats.items())
+    return Program(operations, tuple(walk.inputs), result.register, result.width, tuple(walk.optional), floats)
+
+
+def _follow(builder: Builder, module: nn.Module, name: str, value: Value) -> Value:
+    """Return what a network within a layer makes of a value."""
+    return _Walk(module, builder, f"{name}.").result(value)
 
 
 class _Walk:
-    def __init__(self, model: nn.Module) -> None:
-        self.model = model
-        self.modules = dict(model.named_modules())
-        self.builder = Builder()
-        self.values: dict[fx.Node, Any] = {}
+    """A walk through one module's forward, whose operations it adds to a program."""
 
-    def program(self, graph: fx.Graph) -> Program:
-        inputs, optional = [], []
+    def __init__(self, model: nn.Module, builder: Builder, prefix: str = "") -> None:
+        self.model, self.builder, self.prefix = model, builder, prefix
+        builder.follow = _follow
+        self.modules = dict(model.named_modules())
+        self.values: dict[fx.Node, Any] = {}
+        self.inputs: list[str] = []
+        self.optional: list[str] = []
+
+    def result(self, first: Value | None) -> Value:
+        """Return what the forward returns; ``first`` is what it is given, inputs of the program if None."""
+        kind = type(self.model).__name__
+        taken = signature(self.model.forward).parameters.values()
+        left_out = {one.name: None for one in taken if one.default is None and (first or one.name not in _DATA)}
+        try:
+            graph = _Tracer().trace(self.model, left_out)
+        except Exception as error:  # whatever a forward does that cannot be followed
+            why = f"{kind}: its forward cannot be followed ({' '.join(str(error).split())[:200]})"
+            if first is not None:
+                raise UnloweredError(why) from error
+            raise QuantizationError(f"{why}; run it simulated") from error
         for node in graph.nodes:
+            if node.op == "placeholder" and node.name.rpartition("_")[0] in left_out:
+                continue
             if node.op == "placeholder":
-                inputs.append(node.name)
-                optional += [node.name] if node.args else []
-                self.values[node] = Floats(self.builder.name(node.name))
+                self._take(node, first)
             elif node.op == "output":
                 (output,) = node.args
                 value = self.values.get(output) if isinstance(output, fx.Node) else None
                 if value is None:
-                    raise QuantizationError(f"{type(self.model).__name__}: its forward must return one tensor")
-                result = self.builder.in_floats(value)
-            else:
+                    raise QuantizationError(f"{kind}: its forward must return one tensor")
+                return value
+            elif getattr(node.target, "__name__", "") != "_assert_is_none":
                 self.values[node] = getattr(self, f"_{node.op}")(node)
-        floats = tuple(self.builder.floats.items())
-        operations = tuple(self.builder.operations)
-        return Program(operations, tuple(inputs), result.register, result.width, tuple(optional), floats)
+        raise QuantizationError(f"{kind}: its forward returns nothing")
+
+    def _take(self, node: fx.Node, first: Value | None) -> None:
+        if first is None:
+            self.inputs.append(node.name)
+            self.optional += [node.name] if node.args else []
+            self.values[node] = Floats(self.builder.name(node.name))
+        elif not self.values:
+            self.values[node] = first
+        else:
+            raise UnloweredError(f"its network takes {node.name}, too")
 
     def _call_module(self, node: fx.Node) -> Any:
-        name, module = str(node.target), self.modules[str(node.target)]
-        value, *rest = node.args
-        if node.kwargs or not isinstance(value, fx.Node) or not all(self._is_input(one) for one in rest):
+        name, module = f"{self.prefix}{node.target}", self.modules[str(node.target)]
+        value, *rest = _positional(node, module)
+        if not isinstance(value, fx.Node) or not all(self._is_input(one) for one in rest):
             self.builder.floats[name] = "it is given more than tensors of the model's inputs"
             return self._in_floats(node, module, name)
         given = [self.values[one].register for one in rest if isinstance(one, fx.Node)]
@@ -96,7 +128,7 @@ class _Walk:
             try:
                 return rule(self.builder, module, name, self.values[value], *given)
             except UnloweredError as why:
-                del self.builder.operations[before:]
+                self.builder.forget(before)
                 self.builder.floats.setdefault(name, str(why))
         return self._in_floats(node, module, name)
 
@@ -106,10 +138,14 @@ class _Walk:
             return self._pool(node, node.args[0], *node.args[1:])
         if function in _POOLS and not node.kwargs and len(node.args) == 2:
             return self._pool(node, _POOLS[function], *node.args)
+        if function is F.dropout and node.kwargs.get("training", node.args[2:3] != (False,)) is False:
+            return self.values[node.args[0]]  # type: ignore[index]
         if function in _FUNCTIONS and isinstance(node.args[0], fx.Node):
             return self._each(node, lambda v: function(v, *node.args[1:], **node.kwargs))
         if function in (operator.add, operator.iadd, torch.add) and not node.kwargs:
             first, second = (self.values.get(one) if isinstance(one, fx.Node) else None for one in node.args[:2])
+            if isinstance(second, Codes) and isinstance(first, Floats):
+                first, second = second, first
             if isinstance(first, Codes) and isinstance(second, (Codes, Floats)):
                 return Sum(first, second)
         return self._in_floats(node, function, getattr(function, "__name__", str(function)))
@@ -127,8 +163,7 @@ class _Walk:
         return self.builder.call(lambda: found, [], str(node.target))
 
     def _each(self, node: fx.Node, function: Callable[[Any], Any]) -> Value:
-        with_model = function
-        return self.builder.each(self.values[node.args[0]], with_model, node.name)  # type: ignore[index]
+        return self.builder.each(self.values[node.args[0]], function, node.name)  # type: ignore[index]
 
     def _pool(self, node: fx.Node, kind: str, x: Any, batch: Any) -> Value:
         value = self.values[x]
@@ -155,3 +190,14 @@ class _Walk:
             )
 
         return self.builder.call(call, given, what, name=node.name)
+
+
+def _positional(node: fx.Node, module: nn.Module) -> tuple[Any, ...]:
+    """Return the arguments of a layer in the order of its parameters; a gap, or what is no argument, as None."""
+    if not node.kwargs:
+        return node.args
+    given = signature(module.forward).bind(*node.args, **node.kwargs).arguments
+    found = [given.get(name) for name in signature(module.forward).parameters]
+    while found and found[-1] is None:
+        found.pop()
+    return tuple(found)
