@@ -23,11 +23,15 @@ _BLOCK_BYTES = 1 << 19
 
 @dataclass
 class Context:
-    """What lasts from call to call: what was worked out from edges, and how many values were beyond their range."""
+    """What lasts from call to call: what was worked out from edges, and how many values were beyond their range.
+
+    ``rooms`` are small registers' arrays, a set of them for each call that was under way at once.
+    """
 
     memory: Memory = field(default_factory=Memory)
     clamped: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
+    rooms: list[dict[Any, Any]] = field(default_factory=list)
 
     def count(self, name: str, clamped: int, of: int) -> None:
         """Count values of an input that were beyond its range, and all of them."""
@@ -39,12 +43,14 @@ class Context:
 class Phase:
     """Operations that a block of rows can go through before the next does; or one that is not by row.
 
-    ``kept`` are the registers that later phases read, ``dropped`` those that none reads any more.
+    ``kept`` are the registers that later phases read, ``dropped`` those that none reads any more, ``reused`` those that
+    nothing outside the kernels ever sees.
     """
 
     operations: tuple[Operation, ...]
     kept: frozenset[str]
     dropped: frozenset[str]
+    reused: frozenset[str]
 
     @property
     def by_row(self) -> bool:
@@ -97,14 +103,16 @@ class Block:
 def run(program: Program, phases: tuple[Phase, ...], given: Mapping[str, Any], context: Context) -> Any:
     """Return the program's result for the inputs ``given``, on as many threads as torch is set to use."""
     env = dict(given)
+    rooms = context.rooms.pop() if context.rooms else {}
     for phase in phases:
         if phase.by_row:
-            _run_by_row(phase, env)
+            _run_by_row(phase, env, rooms)
         else:
             (operation,) = phase.operations
             env[operation.out] = operation.run(env, context)
         for name in phase.dropped:
             env.pop(name, None)
+    context.rooms.append(rooms)
     return env[program.result]
 
 
@@ -122,17 +130,20 @@ def phases_of(program: Program) -> tuple[Phase, ...]:
             last.append(operation)
         else:
             groups.append([operation])
+    seen = {program.result, *(name for one in program.operations if not one.by_row for name in one.whole())}
     phases = []
     for number, group in enumerate(groups):
         later = {name for after in groups[number + 1 :] for one in after for name in (*one.own(), *one.whole())}
         later.add(program.result)
         made = {one.out for one in group}
         read = {name for one in group for name in (*one.own(), *one.whole())}
-        phases.append(Phase(tuple(group), frozenset(made & later), frozenset((read | made) - later)))
+        phases.append(
+            Phase(tuple(group), frozenset(made & later), frozenset((read | made) - later), frozenset(made - seen))
+        )
     return tuple(phases)
 
 
-def _run_by_row(phase: Phase, env: dict[str, Any]) -> None:
+def _run_by_row(phase: Phase, env: dict[str, Any], rooms: dict[Any, Any]) -> None:
     height = len(env[phase.source])
     widths = {name: env[name].shape[1] for name in phase.read if hasattr(env[name], "shape")}
     shapes = []
@@ -145,13 +156,18 @@ def _run_by_row(phase: Phase, env: dict[str, Any]) -> None:
     alone = height <= size
     for name, width, dtype in shapes:
         if alone or name in phase.kept:
-            env[name] = empty((height, width), dtype)
+            room = rooms.get(name)
+            if room is None or room.shape != (height, width):
+                room = empty((height, width), dtype)
+                if alone and name in phase.reused:
+                    rooms[name] = room
+            env[name] = room
     starts = range(0, height, size)
 
     def work(mine: range) -> None:
         rows = min(size, height)
         local = {name: empty((rows, width), dtype) for name, width, dtype in shapes if name not in env}
-        pool: dict[Any, Any] = {}
+        pool: dict[Any, Any] = rooms if alone else {}
         for begin in mine:
             block = Block(env, local, pool, begin, min(begin + size, height), height)
             for operation in phase.operations:
