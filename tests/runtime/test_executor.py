@@ -12,25 +12,14 @@ import pytest
 import torch
 
 from gnncompress.errors import ExecutionError
-from gnncompress.runtime import executor, operations
+from gnncompress.runtime import aggregation, executor
+from gnncompress.runtime.aggregation import Aggregate, Edges, Largest, Pool, PoolLargest
 from gnncompress.runtime.arrays import numbers
 from gnncompress.runtime.executor import phases_of
 from gnncompress.runtime.floating import Call
 from gnncompress.runtime.kernels import ADD, AGAIN
 from gnncompress.runtime.model import ProgramModel
-from gnncompress.runtime.operations import (
-    Add,
-    Aggregate,
-    Edges,
-    Largest,
-    Linear,
-    LookUp,
-    Pool,
-    PoolLargest,
-    Quantize,
-    Rescale,
-    Values,
-)
+from gnncompress.runtime.operations import Add, Linear, LookUp, Quantize, Rescale, Values
 from gnncompress.runtime.program import Operation, Program
 from gnncompress.runtime.rounding import (
     HIGH,
@@ -369,13 +358,13 @@ def test_edges_changed_in_place_and_other_edges_count() -> None:
 
 
 def test_edges_are_sorted_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls, sort = [], operations.neighbours
+    calls, sort = [], aggregation.neighbours
 
     def counted(edges: torch.Tensor, nodes: int) -> Any:
         calls.append(nodes)
         return sort(edges, nodes)
 
-    monkeypatch.setattr(operations, "neighbours", counted)
+    monkeypatch.setattr(aggregation, "neighbours", counted)
     model, edges = ProgramModel(small()), some_edges(40, 90)
     for _ in range(3):
         model(features(40), edges)

@@ -14,8 +14,9 @@ from gnncompress.quantization.lowering.fusing import fuse
 from gnncompress.quantization.lowering.tracing import lower
 from gnncompress.quantization.prepare import is_prepared, quantizers
 from gnncompress.quantization.weights import freeze, is_frozen, unreached
+from gnncompress.runtime.aggregation import Aggregate, Weighted
 from gnncompress.runtime.model import ProgramModel
-from gnncompress.runtime.operations import Aggregate, Linear, Weighted
+from gnncompress.runtime.operations import Linear
 
 __all__ = ["to_compiled", "to_integer"]
 

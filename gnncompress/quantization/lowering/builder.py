@@ -15,9 +15,10 @@ from gnncompress.errors import QuantizationError
 from gnncompress.quantization.lowering.values import STORED, Codes, Floats, Sum, fit_codes, fit_values, stored
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.quantization.weights import QuantizedWeight
+from gnncompress.runtime.aggregation import Edges, Pool, PoolLargest
 from gnncompress.runtime.arrays import numbers
 from gnncompress.runtime.floating import Call, Pad
-from gnncompress.runtime.operations import Add, Edges, Linear, LookUp, Pool, PoolLargest, Quantize, Rescale, Values
+from gnncompress.runtime.operations import Add, Linear, LookUp, Quantize, Rescale, Values
 from gnncompress.runtime.program import Operation
 from gnncompress.runtime.rounding import (
     HIGH,

@@ -8,8 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from gnncompress.runtime import kernels
+from gnncompress.runtime.aggregation import Aggregate, Weighted
 from gnncompress.runtime.arrays import aligned
-from gnncompress.runtime.operations import Add, Aggregate, Linear, Rescale, Weighted
+from gnncompress.runtime.operations import Add, Linear, Rescale
 from gnncompress.runtime.program import Operation, Program
 from gnncompress.runtime.rounding import HIGH, HIGH_2, LOW, LOW_2, OTHER, SCALE, SCALE_2, SHIFT, SHIFT_2
 

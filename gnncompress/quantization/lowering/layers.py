@@ -15,9 +15,9 @@ from gnncompress.models.spline import SplineConv
 from gnncompress.quantization.lowering.builder import Builder, UnloweredError, Value, has_codes, weight_codes
 from gnncompress.quantization.lowering.values import Codes, Floats, Sum, stored
 from gnncompress.quantization.quantizer import Quantizer
+from gnncompress.runtime.aggregation import Aggregate, Largest, Weighted
 from gnncompress.runtime.arrays import numbers
 from gnncompress.runtime.coefficients import Attention, Normalized, Scale, Splines
-from gnncompress.runtime.operations import Aggregate, Largest, Weighted
 from gnncompress.runtime.rounding import HIGH, LOW
 
 # What these do to a value depends on its channel alone, in evaluation.
