@@ -22,12 +22,18 @@ from gnncompress.models import MODELS, build_model
 from gnncompress.models.registry import Argument
 from gnncompress.pruning.edges import KEEP
 from gnncompress.quantization import freeze_for, is_prepared
-from gnncompress.quantization.lowering import to_integer
+from gnncompress.quantization.lowering import to_compiled, to_integer
 from gnncompress.registry import unknown
 from gnncompress.runtime.model import ProgramModel
 from gnncompress.schemes import INTEGER, SIMULATED
 from gnncompress.tasks.base import Task
 
+# What computes for a model.
+_EXECUTED: dict[str, Callable[[nn.Module], nn.Module]] = {
+    SIMULATED: lambda model: model,
+    INTEGER: to_integer,
+    "compiled": to_compiled,
+}
 # No model of the package has more layers, heads or hidden channels unless its tensors show it.
 _USUAL = 1024
 
@@ -76,16 +82,16 @@ def load_model(
     A run's checkpoint says how to rebuild its model if that is one of the package's own. For any other ``build`` makes
     the model, in floats or prepared and frozen; code that a file names is never imported. ``reshaped`` says that
     structured pruning took channels out of what ``build`` makes; by default a run's checkpoint knows, and others have
-    the shapes that ``build`` makes. A quantized model computes as its run did, or as ``execute`` says: simulated, in
-    floats, or integer, see ``to_integer``.
+    the shapes that ``build`` makes. A model computes as its run did, or as ``execute`` says: simulated, as it was
+    trained, integer, see ``to_integer``, or compiled, see ``to_compiled``.
 
     Raises:
         CheckpointError: as ``load_checkpoint`` does; if the file does not say what the model is and there is no
             ``build``; if the model has tensors of other names, shapes or dtypes than the file.
         UsageError: if ``build`` wants arguments or makes no model.
     """
-    if execute not in (None, SIMULATED, INTEGER):
-        raise UsageError(unknown("execute", str(execute), (SIMULATED, INTEGER)))
+    if execute not in (None, *_EXECUTED):
+        raise UsageError(unknown("execute", str(execute), _EXECUTED))
     state, metadata = read_checkpoint(path, max_bytes)
     card = _card(metadata)
     model = (_builder(path, card, state) if build is None else _own(build))()
@@ -110,7 +116,7 @@ def load_model(
     execute = execute or str(card.settings.get(EXECUTE, SIMULATED) if card is not None else SIMULATED)
     try:
         model = fill(model, state, reshaped)
-        return to_integer(model) if execute == INTEGER else model
+        return _EXECUTED[execute](model)
     except RuntimeError as error:
         detail = one_line(str(error).split(":", 1)[-1])
         hint = "" if reshaped else "; if structured pruning took channels out of it, say reshaped=True"

@@ -222,6 +222,9 @@ def test_integer_execution(cli: Cli, runs: Path) -> None:
     for model in loaded:
         assert "linear" in str(model.program)
         torch.testing.assert_close(model(x, edges), plain(x, edges), rtol=0, atol=0.15)
+    base = cli("train", "--epochs", 30, "--json", "-o", runs).json["runs"][0]["run_id"]
+    floats = [gnncompress.load_model(runs / base / "model.safetensors", execute=how) for how in (None, "compiled")]
+    torch.testing.assert_close(floats[1](x, edges), floats[0](x, edges), rtol=1e-4, atol=1e-4)
     with pytest.raises(gnncompress.GnncompressError, match="unknown execute 'fast'"):
         gnncompress.load_model(path, execute="fast")
 
