@@ -13,7 +13,7 @@ from torch import Tensor
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime import kernels
 from gnncompress.runtime.coefficients import WeightedNeighbours
-from gnncompress.runtime.graphs import Neighbours, check_degrees, neighbours
+from gnncompress.runtime.graphs import Neighbours, check_degrees, insist_on_rows, neighbours
 from gnncompress.runtime.operations import NO_OTHER, SparseCodes
 from gnncompress.runtime.program import Operation
 
@@ -73,8 +73,8 @@ class Aggregate(Operation):
         scalars = np.float32(self.zero), np.float32(self.scale), np.float32(self.shift), self.mean
         bounds = block.first, block.last
         x, out = block.whole(self.source), block.rows(self.out)
-        if isinstance(x, SparseCodes):
-            raise ExecutionError(f"{self.out}: it adds features up before it multiplies them; give it dense ones")
+        insist_on_dense(self.out, x)
+        insist_on_rows(self.out, edges, len(x))
         kernels.aggregate(edges.starts, edges.sources, x, *scalars, self.numbers, self.second, other, *bounds, out)
 
 
@@ -98,6 +98,8 @@ class Largest(Operation):
         """Make the rows of a block."""
         edges: Neighbours = block.whole(self.edges)
         x, out = block.whole(self.source), block.rows(self.out)
+        insist_on_dense(self.out, x)
+        insist_on_rows(self.out, edges, len(x))
         bounds = block.first, block.last
         kernels.aggregate_largest(edges.starts, edges.sources, x, np.int8(self.nothing), self.width, *bounds, out)
 
@@ -138,6 +140,7 @@ class Weighted(Operation):
         """Make the rows of a block."""
         f = np.float32
         edges: WeightedNeighbours = block.whole(self.edges)
+        insist_on_rows(self.out, edges, len(block.whole(self.source)))
         kernels.aggregate_weighted(
             edges.starts, edges.sources, edges.weights, self.heads, self.columns, block.whole(self.source),
             f(self.source_zero), f(self.source_scale), f(1 / self.message_scale), f(self.zero), f(self.low),
@@ -189,6 +192,16 @@ class PoolLargest(Operation):
         return out
 
 
+def insist_on_dense(name: str, x: object) -> None:
+    """Insist on dense features where they are added up before they are multiplied.
+
+    Raises:
+        ExecutionError: naming the register that was to be made.
+    """
+    if isinstance(x, SparseCodes):
+        raise ExecutionError(f"{name}: features are added up before they are multiplied; give dense ones")
+
+
 def graphs_of(batch: Tensor | None, nodes: int, context: Context) -> tuple[np.ndarray, np.ndarray]:
     """Return the nodes in the order of their graphs, and where each graph's begin; all are one graph without ``batch``.
 
@@ -196,6 +209,7 @@ def graphs_of(batch: Tensor | None, nodes: int, context: Context) -> tuple[np.nd
         ExecutionError: if there is not a number for each node.
     """
     if batch is None:
+        check_degrees(np.array([0, nodes]))
         return np.array([0, nodes], np.int64), np.arange(nodes, dtype=np.int32)
     whole = not batch.is_floating_point() and batch.dim() == 1
     if not whole or len(batch) != nodes or (nodes and int(batch.min()) < 0):

@@ -14,7 +14,7 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import add_self_loops, remove_self_loops, softmax
 
 from gnncompress.errors import ExecutionError
-from gnncompress.runtime.graphs import Neighbours, neighbours
+from gnncompress.runtime.graphs import Neighbours, insist_on_edges, neighbours
 from gnncompress.runtime.program import Operation
 from gnncompress.splines import kernel_coefficients
 
@@ -30,9 +30,17 @@ class WeightedNeighbours(Neighbours):
 
 
 def weighted(edges: Tensor, weights: Tensor, nodes: int) -> WeightedNeighbours:
-    """Sort edges and their weights [E] or [E, K] by target; see ``neighbours``."""
+    """Sort edges and their weights [E] or [E, K] by target; see ``neighbours``.
+
+    Raises:
+        ExecutionError: as ``neighbours`` does; if there is not a weight for each edge, or one is NaN or infinite.
+    """
     found = neighbours(edges, nodes)
     weights = weights.detach().float()
+    if len(weights) != edges.size(1):
+        raise ExecutionError(f"there are {edges.size(1):,} edges and weights or coordinates of {len(weights):,}")
+    if not bool(weights.isfinite().all()):
+        raise ExecutionError("a weight of an edge is NaN or infinite")
     by_edge = (weights.unsqueeze(1) if weights.dim() == 1 else weights)[torch.from_numpy(found.order).long()]
     return WeightedNeighbours(found.starts, found.sources, found.order, by_edge.contiguous().numpy())
 
@@ -77,6 +85,8 @@ class Normalized(Operation):
         if known is not None:
             return known
         check(edges, nodes)
+        if weight is not None and len(weight) != edges.size(1):
+            raise ExecutionError(f"edge_weight has {len(weight):,} values for {edges.size(1):,} edges")
         index, norm = gcn_norm(edges, weight, nodes, self.improved, self.loops, dtype=torch.float32)
         return context.memory.keep(key, (edges, weight), weighted(index, rounded(norm, self.grid), nodes))
 
@@ -143,6 +153,7 @@ class Splines(Operation):
         known = context.memory.get(key, (edges, pseudo))
         if known is not None:
             return known
+        check(edges, nodes)
         weights = kernel_coefficients(pseudo, self.kernel_size, self.is_open, self.degree)
         return context.memory.keep(key, (edges, pseudo), weighted(edges, rounded(weights, self.grid), nodes))
 
@@ -158,6 +169,7 @@ def check(edges: Tensor, nodes: int) -> None:
     Raises:
         ExecutionError: naming one that is not.
     """
+    insist_on_edges(edges)
     if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= nodes):
         wrong = edges[(edges < 0) | (edges >= nodes)][0].item()
         raise ExecutionError(f"edge_index has node {wrong}, but the features have {nodes} rows, 0 to {nodes - 1}")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from gnncompress.errors import ExecutionError
 from gnncompress.runtime.arrays import empty
 from gnncompress.runtime.graphs import Memory
 from gnncompress.runtime.program import Operation, Program
@@ -145,6 +146,13 @@ def phases_of(program: Program) -> tuple[Phase, ...]:
 
 def _run_by_row(phase: Phase, env: dict[str, Any], rooms: dict[Any, Any]) -> None:
     height = len(env[phase.source])
+    made = {operation.out for operation in phase.operations}
+    for operation in phase.operations:
+        for name in operation.own():
+            if name not in made and len(env[name]) != height:
+                raise ExecutionError(
+                    f"{operation.out}: {name} has {len(env[name]):,} rows, others have {height:,}; run it simulated"
+                )
     widths = {name: env[name].shape[1] for name in phase.read if hasattr(env[name], "shape")}
     shapes = []
     for operation in phase.operations:

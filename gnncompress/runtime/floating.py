@@ -14,6 +14,8 @@ from gnncompress.errors import ExecutionError
 from gnncompress.runtime import float_kernels, kernels
 from gnncompress.runtime.arrays import values
 from gnncompress.runtime.coefficients import WeightedNeighbours
+from gnncompress.runtime.graphs import insist_on_rows
+from gnncompress.runtime.operations import insist_on_csr
 from gnncompress.runtime.program import Operation
 from gnncompress.runtime.vectors import padded
 
@@ -88,7 +90,15 @@ class FloatLinear(Operation):
         """Make the rows of a block."""
         out = block.rows(self.out)
         x = block.env.get(self.source)
+        if isinstance(x, Tensor):
+            if x.layout not in (torch.strided, torch.sparse_csr):
+                raise ExecutionError(f"{self.out}: sparse features must be CSR: x.to_sparse_csr()")
+            if x.dim() != 2 or x.size(1) != len(self.weight):
+                shape = list(x.shape)
+                raise ExecutionError(f"{self.out}: features [nodes, {len(self.weight)}] are expected, not {shape}")
         if isinstance(x, Tensor) and x.layout == torch.sparse_csr:
+            if not block.first:
+                insist_on_csr(self.out, x)
             parts = x.crow_indices().numpy(), x.col_indices().numpy(), x.values().numpy()
             float_kernels.multiply_sparse_rows(*parts, self.weight, self.bias, block.first, block.last, out)
             return
@@ -120,7 +130,11 @@ class FloatAggregate(Operation):
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
         edges, x, out = block.whole(self.edges), block.whole(self.source), block.rows(self.out)
-        x = x.detach().contiguous().numpy() if isinstance(x, Tensor) else x
+        if isinstance(x, Tensor):
+            if x.layout != torch.strided or x.dim() != 2:
+                raise ExecutionError(f"{self.out}: features are added up before they are multiplied; give dense ones")
+            x = x.detach().contiguous().numpy()
+        insist_on_rows(self.out, edges, len(x))
         weights = edges.weights if isinstance(edges, WeightedNeighbours) else edges.ones
         bounds = self.mean, block.first, block.last, out
         if weights.ndim == 1 or (weights.shape[1] == 1 and self.heads == 1):

@@ -45,8 +45,7 @@ def neighbours(edges: Tensor, nodes: int) -> Neighbours:
         ExecutionError: if they are no such tensor, an index is outside [0, nodes), or a node has so many neighbours
             that a sum of their codes may not fit into 32 bits.
     """
-    if edges.layout != torch.strided or edges.dim() != 2 or len(edges) != 2 or edges.is_floating_point():
-        raise ExecutionError(f"edge_index must be whole numbers [2, edges], not {edges.dtype} {list(edges.shape)}")
+    insist_on_edges(edges)
     sources, targets = (row.contiguous().numpy() for row in edges.long())
     made = Neighbours(np.empty(nodes + 1, np.int64), np.empty(len(sources), np.int32), np.empty(len(sources), np.int32))
     if not kernels.by_target(targets, sources, nodes, made.starts, made.sources, made.order):
@@ -54,6 +53,18 @@ def neighbours(edges: Tensor, nodes: int) -> Neighbours:
         raise ExecutionError(f"edge_index has node {wrong}, but the features have {nodes} rows, 0 to {nodes - 1}")
     check_degrees(made.starts)
     return made
+
+
+def insist_on_edges(edges: object) -> None:
+    """Insist on whole numbers [2, E].
+
+    Raises:
+        ExecutionError: if they are anything else.
+    """
+    if not isinstance(edges, Tensor):
+        raise ExecutionError(f"edge_index must be whole numbers [2, edges], not a {type(edges).__name__}")
+    if edges.layout != torch.strided or edges.dim() != 2 or len(edges) != 2 or edges.is_floating_point():
+        raise ExecutionError(f"edge_index must be whole numbers [2, edges], not {edges.dtype} {list(edges.shape)}")
 
 
 def check_degrees(starts: np.ndarray) -> None:
@@ -70,8 +81,21 @@ def check_degrees(starts: np.ndarray) -> None:
         )
 
 
+def insist_on_rows(name: str, edges: Neighbours, rows: int) -> None:
+    """Insist on a row of features for each node that the edges know.
+
+    Raises:
+        ExecutionError: naming the register that was to be made.
+    """
+    if len(edges) != rows:
+        raise ExecutionError(f"{name}: the features have {rows:,} rows, the edges are those of {len(edges):,} nodes")
+
+
 class Memory:
-    """What was worked out from tensors, kept while these are the same and unchanged; the latest few of them."""
+    """What was worked out from tensors, kept while these are the same and unchanged; the latest few of them.
+
+    A tensor that is changed behind torch's back, through ``numpy()`` or ``data``, seems unchanged.
+    """
 
     def __init__(self, most: int = 8) -> None:
         self.most = most
@@ -83,9 +107,10 @@ class Memory:
         if known is None:
             return None
         for (reference, version), tensor in zip(known[0], given, strict=True):
-            if (reference() if reference is not None else None) is not tensor:
-                return None
-            if tensor is not None and version != _version(tensor):
+            if tensor is None or reference is None:
+                if tensor is not reference:
+                    return None
+            elif reference() is not tensor or version != _version(tensor):
                 return None
         return known[1]
 
@@ -96,7 +121,7 @@ class Memory:
         marks = tuple((None, None) if one is None else (weakref.ref(one), _version(one)) for one in given)
         self._kept.pop(key, None)
         while len(self._kept) >= self.most:
-            del self._kept[next(iter(self._kept))]
+            self._kept.pop(next(iter(tuple(self._kept)), None), None)
         self._kept[key] = marks, value
         return value
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from inspect import Parameter, Signature
 from threading import Event, Timer
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from gnncompress.errors import ExecutionError
 from gnncompress.measurements import Measurement
-from gnncompress.runtime.executor import Context, phases_of, run
+from gnncompress.runtime.executor import Context, Phase, phases_of, run
 from gnncompress.runtime.floating import tensor_of
 from gnncompress.runtime.program import Program
 
@@ -35,6 +35,7 @@ class ProgramModel(nn.Module):
         self.program = program
         self.context = Context()
         self._phases = phases_of(program)
+        self._without = None if program.without is None else phases_of(program.without)
         self.__signature__ = Signature(
             [
                 Parameter(
@@ -52,14 +53,30 @@ class ProgramModel(nn.Module):
         given = self.__signature__.bind(*args, **kwargs)
         given.apply_defaults()
         for name, value in given.arguments.items():
-            if isinstance(value, Tensor) and value.device.type != "cpu":
-                raise ExecutionError(
-                    f"{name} is on {value.device}: integers run on the CPU alone; give it {name}.cpu()"
-                )
+            if not isinstance(value, Tensor):
+                continue
+            if value.device.type != "cpu":
+                raise ExecutionError(f"{name} is on {value.device}: kernels run on the CPU alone; give it {name}.cpu()")
+            if value.is_floating_point() and value.dtype != torch.float32:
+                given.arguments[name] = value.float()
+        program, phases = self._chosen(given.arguments)
         with torch.no_grad(), announced():
-            result = run(self.program, self._phases, given.arguments, self.context)
-            found: Tensor = tensor_of(result, self.program.width)
+            result = run(program, phases, given.arguments, self.context)
+            found: Tensor = tensor_of(result, program.width)
             return found
+
+    def _chosen(self, given: Mapping[str, Any]) -> tuple[Program, tuple[Phase, ...]]:
+        """Return the program for the inputs that are given."""
+        without = self.program.without
+        if without is None or self._without is None:
+            return self.program, self._phases
+        tested = [name for name in self.program.inputs if name not in without.inputs]
+        missing = [name for name in tested if given[name] is None]
+        if missing and len(missing) < len(tested):
+            raise ExecutionError(
+                f"{', '.join(missing)} left out while {len(tested) - len(missing)} of its kind are given"
+            )
+        return (without, self._without) if missing else (self.program, self._phases)
 
     def saturation(self) -> list[Measurement]:
         """Return for each input that is rounded the fraction of values that were beyond its range, over all calls."""
@@ -91,7 +108,7 @@ def announced() -> Iterator[None]:
     if _announced.is_set():
         yield
         return
-    timer = Timer(1.0, lambda: print("compiling the integer kernels, once on this machine ...", file=sys.stderr))
+    timer = Timer(1.0, lambda: print("compiling kernels, once on this machine ...", file=sys.stderr))
     timer.daemon = True
     timer.start()
     try:

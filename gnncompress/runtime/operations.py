@@ -65,6 +65,8 @@ class Quantize(Operation):
         if x.dim() != 2 or x.size(1) != self.width:
             raise ExecutionError(f"{self.out}: features [nodes, {self.width}] are expected, not {list(x.shape)}")
         sparse = x.layout == torch.sparse_csr
+        if sparse:
+            insist_on_csr(self.out, x)
         values = (x.values().unsqueeze(0) if sparse else x).float().contiguous()
         made = codes(*values.shape)
         limits = (np.float32(limit) for limit in (1 / self.scale, self.zero, self.low, self.high))
@@ -76,6 +78,18 @@ class Quantize(Operation):
             return made
         centred = made[0, : values.size(1)].astype(np.int16) - np.int16(self.zero)
         return SparseCodes(x.crow_indices().long().numpy(), x.col_indices().long().numpy(), centred, self.width)
+
+
+def insist_on_csr(name: str, x: Tensor) -> None:
+    """Insist on rows and columns that a CSR tensor may have, which torch does not.
+
+    Raises:
+        ExecutionError: naming the register that was to be made.
+    """
+    starts, columns = x.crow_indices(), x.col_indices()
+    sound = not bool((starts.diff() < 0).any()) and int(starts[0]) == 0 and int(starts[-1]) == len(columns)
+    if not sound or (len(columns) and (int(columns.min()) < 0 or int(columns.max()) >= x.size(1))):
+        raise ExecutionError(f"{name}: the sparse features are damaged: a row or a column is outside {list(x.shape)}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -60,7 +60,8 @@ class Program:
     """Operations in the order of their execution, the names of the inputs, and the register that is the result.
 
     Inputs that are ``optional`` may be None. The result has ``width`` columns, 0 if that is not known. ``floats`` says
-    which layers run in floats, and why.
+    which layers run in floats, and why. ``without`` is the program for inputs of which none is given that only this
+    one has.
     """
 
     operations: tuple[Operation, ...]
@@ -69,6 +70,7 @@ class Program:
     width: int = 0
     optional: tuple[str, ...] = ()
     floats: tuple[tuple[str, str], ...] = ()
+    without: Program | None = None
 
     def __str__(self) -> str:
         lines = [f"inputs {', '.join(self.inputs)}", *map(str, self.operations), f"result {self.result}"]

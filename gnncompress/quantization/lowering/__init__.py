@@ -70,8 +70,11 @@ def to_integer(model: nn.Module) -> ProgramModel:
     missed = unreached(model)
     if missed:
         raise QuantizationError(missed)
-    frozen = model if is_frozen(model) and not model.training else freeze(copy.deepcopy(model))
+    own = copy.deepcopy(model)  # what runs in floats is the model's own layers, and must stay as it is
+    frozen = own.eval() if is_frozen(own) else freeze(own)
     program = fuse(lower(frozen))
+    if program.without is not None:
+        program = replace(program, without=fuse(program.without))
     if not any(isinstance(operation, (Linear, Aggregate, Weighted)) for operation in program.operations):
         layers = "; ".join(f"{layer}: {why}" for layer, why in program.floats)
         raise QuantizationError(f"{type(model).__name__}: nothing of it can run in whole numbers ({layers})")

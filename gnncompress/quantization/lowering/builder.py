@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from gnncompress.errors import QuantizationError
+from gnncompress.quantization.lowering.known import UnloweredError
 from gnncompress.quantization.lowering.values import STORED, Codes, Floats, Sum, fit_codes, fit_values, stored
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.quantization.weights import QuantizedWeight
@@ -26,7 +27,6 @@ from gnncompress.runtime.rounding import (
     LOW,
     LOW_2,
     MINUS_ZERO,
-    NUMBERS,
     OTHER,
     SCALE,
     SCALE_2,
@@ -38,10 +38,6 @@ from gnncompress.runtime.vectors import padded
 Value = Codes | Floats | Sum
 # A product of so many codes fits into 32 bits: 128 x 255 each, their own zero points counted.
 MOST_INPUTS = (2**31 - 1) // (128 * 256)
-
-
-class UnloweredError(Exception):
-    """Says why a layer has to run in floats."""
 
 
 def _no_networks(builder: Builder, module: nn.Module, name: str, value: Value) -> Value:
@@ -57,7 +53,8 @@ class Builder:
         # Adds what a network within a layer does: (builder, network, name, value) -> value.
         self.follow: Callable[[Builder, nn.Module, str, Value], Value] = _no_networks
         self._names: Counter[str] = Counter()
-        self._edges: dict[str, str] = {}
+        self._edges: dict[tuple[str, str], str] = {}
+        self._alike: dict[str, str] = {}  # registers of one name are known to have the same number of rows
 
     def name(self, wanted: str) -> str:
         """Return ``wanted`` as the name of a register that there is not yet."""
@@ -67,19 +64,27 @@ class Builder:
     def add(self, operation: Operation) -> str:
         """Append an operation and return its register."""
         self.operations.append(operation)
+        like = getattr(operation, operation.LIKE) if operation.LIKE else operation.out
+        self._alike[operation.out] = self._alike.get(like, like)
         return operation.out
 
-    def forget(self, count: int) -> None:
-        """Take back the operations after the first ``count``."""
+    def mark(self) -> tuple[int, dict[str, str]]:
+        """Return what ``forget`` goes back to."""
+        return len(self.operations), dict(self.floats)
+
+    def forget(self, mark: tuple[int, dict[str, str]]) -> None:
+        """Take back all that was added since."""
+        count, self.floats = mark[0], dict(mark[1])
         del self.operations[count:]
         made = {operation.out for operation in self.operations}
-        self._edges = {index: register for index, register in self._edges.items() if register in made}
+        self._edges = {key: register for key, register in self._edges.items() if register in made}
 
     def edges(self, edge_index: str, like: str, name: str) -> str:
-        """Return the register of the neighbours that an input tells of; layers share it."""
-        if edge_index not in self._edges:
-            self._edges[edge_index] = self.add(Edges(self.name(f"{name}.edges"), edge_index, like))
-        return self._edges[edge_index]
+        """Return the register of the neighbours that an input tells of; layers with as many rows share it."""
+        key = edge_index, self._alike.get(like, like)
+        if key not in self._edges:
+            self._edges[key] = self.add(Edges(self.name(f"{name}.edges"), edge_index, like))
+        return self._edges[key]
 
     def quantized(self, value: Value, quantizer: Quantizer, width: int = 0) -> Codes:
         """Return the codes of a value; ``width`` is that of floats of unknown width."""
@@ -258,6 +263,3 @@ def weight_codes(module: nn.Module, name: str = "weight") -> tuple[np.ndarray, A
 def has_codes(module: nn.Module, name: str = "weight") -> bool:
     """Say whether a module's weight is codes."""
     return parametrize.is_parametrized(module, name)
-
-
-__all__ = ["NUMBERS", "Builder", "Value", "has_codes", "weight_codes"]

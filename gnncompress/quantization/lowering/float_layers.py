@@ -13,7 +13,8 @@ from torch_geometric.nn.conv import MessagePassing
 from torch_geometric.nn.dense import Linear
 
 from gnncompress.models.spline import SplineConv
-from gnncompress.quantization.lowering.builder import Builder, UnloweredError, Value
+from gnncompress.quantization.lowering.builder import Builder, Value
+from gnncompress.quantization.lowering.known import UnloweredError, known_as
 from gnncompress.quantization.lowering.values import Floats
 from gnncompress.runtime.coefficients import Attention, Normalized, Splines
 from gnncompress.runtime.floating import FloatAggregate, FloatLinear
@@ -39,6 +40,7 @@ def float_linear(builder: Builder, weight: Tensor, bias: Tensor | None, name: st
 
 def lower_linear(builder: Builder, module: Any, name: str, value: Value) -> Floats:
     """Lower a linear layer."""
+    known_as(module, (nn.Linear, Linear))
     return float_linear(builder, module.weight.t(), module.bias, name, value)
 
 
@@ -118,11 +120,10 @@ def lower_float_module(builder: Builder, module: nn.Module, name: str, value: Va
     Raises:
         UnloweredError: if there is no rule for it; torch then does what it does.
     """
-    if isinstance(module, (nn.Linear, Linear)):
+    kind = known_as(module, (nn.Linear, Linear, *CONVOLUTIONS))
+    if kind not in CONVOLUTIONS:
         return lower_linear(builder, module, name, value)
-    rule = next((rule for kind, rule in CONVOLUTIONS.items() if isinstance(module, kind)), None)
-    if rule is None:
-        raise UnloweredError("no rule for it")
+    rule = CONVOLUTIONS[kind]
     if len(given) > rule.__code__.co_argcount - 4:
         raise UnloweredError("it is given more than its rule knows")
     return rule(builder, module, name, value, *given)

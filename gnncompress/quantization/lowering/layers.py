@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch_geometric.nn import BatchNorm, GATConv, GCNConv, GINConv, SAGEConv, aggr
+from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv, aggr
 from torch_geometric.nn.conv import MessagePassing
 
 from gnncompress.models.spline import SplineConv
-from gnncompress.quantization.lowering.builder import Builder, UnloweredError, Value, has_codes, weight_codes
+from gnncompress.quantization.lowering.builder import Builder, Value, has_codes, weight_codes
+from gnncompress.quantization.lowering.known import BY_CHANNEL, IDENTITIES, UnloweredError, known_as
 from gnncompress.quantization.lowering.values import Codes, Floats, Sum, stored
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.runtime.aggregation import Aggregate, Largest, Weighted
@@ -20,17 +21,12 @@ from gnncompress.runtime.arrays import numbers
 from gnncompress.runtime.coefficients import Attention, Normalized, Scale, Splines
 from gnncompress.runtime.rounding import HIGH, LOW
 
-# What these do to a value depends on its channel alone, in evaluation.
-BY_CHANNEL: tuple[type, ...] = (
-    nn.ReLU, nn.ReLU6, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.LeakyReLU, nn.Sigmoid, nn.Tanh, nn.Hardtanh, nn.SiLU,
-    nn.Softplus, nn.BatchNorm1d, BatchNorm, nn.Dropout, nn.Identity,
-)  # fmt: skip
 
-
-def lower_linear(builder: Builder, module: nn.Module, name: str, value: Value) -> Value:
+def lower_linear(builder: Builder, module: Any, name: str, value: Value) -> Value:
     """Lower a linear layer: its inputs, product and features."""
-    if not has_codes(module) or not isinstance(module, nn.Linear):
-        raise UnloweredError("kept in floats" if not has_codes(module) else "no rule for it")
+    known_as(module, (nn.Linear,))
+    if not has_codes(module):
+        raise UnloweredError("kept in floats")
     quantizers: Any = module.quantizers
     codes = builder.quantized(value, quantizers.inputs, module.in_features)
     return builder.linear(codes, quantizers.inputs, _transposed(module), module.bias, quantizers.features, name)
@@ -150,22 +146,20 @@ def lower_module(builder: Builder, module: nn.Module, name: str, value: Value, *
     Raises:
         UnloweredError: if it has to run in floats.
     """
-    if isinstance(module, (nn.Dropout, nn.Identity)):
+    kind = known_as(module, (*IDENTITIES, *BY_CHANNEL, nn.Linear, *CONVOLUTIONS))
+    if kind in IDENTITIES:
         return value
-    if isinstance(module, BY_CHANNEL):
+    if kind in BY_CHANNEL:
         return builder.each(value, module, name)
-    if isinstance(module, nn.Linear):
+    if kind is nn.Linear:
         return lower_linear(builder, module, name, value)
-    if isinstance(module, MessagePassing):
-        rule = next((rule for kind, rule in CONVOLUTIONS.items() if isinstance(module, kind)), None)
-        if rule is None:
-            raise UnloweredError("no rule for it")
-        if not hasattr(module, "quantizers"):
-            raise UnloweredError("kept in floats")
-        if len(given) > rule.__code__.co_argcount - 4:
-            raise UnloweredError("it is given more than its rule knows")
-        return builder.quantized(rule(builder, module, name, value, *given), module.quantizers.update)
-    raise UnloweredError("no rule for it")
+    if not hasattr(module, "quantizers"):
+        raise UnloweredError("kept in floats")
+    rule = CONVOLUTIONS[kind]
+    if len(given) > rule.__code__.co_argcount - 4:
+        raise UnloweredError("it is given more than its rule knows")
+    quantizers: Any = module.quantizers
+    return builder.quantized(rule(builder, module, name, value, *given), quantizers.update)
 
 
 def _plain(builder: Builder, conv: MessagePassing, name: str, x: Value, edge_index: str) -> Codes:
