@@ -58,7 +58,7 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _by_number(scheme: str) -> str:
     """Return a scheme in a form in which rate=1e-05 comes before rate=0.1."""
-    return re.sub(r"=(\S+)", lambda found: f"={float(found[1]):026.12f}", scheme)
+    return re.sub(r"=([-+.\de]+)(?=\s|$)", lambda found: f"={float(found[1]):026.12f}", scheme)
 
 
 def _lines(labels: tuple[Any, ...], group: pd.DataFrame) -> list[dict[str, Any]]:

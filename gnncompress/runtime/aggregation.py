@@ -192,6 +192,9 @@ class PoolLargest(Operation):
         return out
 
 
+_NODES = "graph {} has {:,} nodes"
+
+
 def insist_on_dense(name: str, x: object) -> None:
     """Insist on dense features where they are added up before they are multiplied.
 
@@ -209,10 +212,11 @@ def graphs_of(batch: Tensor | None, nodes: int, context: Context) -> tuple[np.nd
         ExecutionError: if there is not a number for each node.
     """
     if batch is None:
-        check_degrees(np.array([0, nodes]))
+        check_degrees(np.array([0, nodes]), _NODES)
         return np.array([0, nodes], np.int64), np.arange(nodes, dtype=np.int32)
-    whole = not batch.is_floating_point() and batch.dim() == 1
-    if not whole or len(batch) != nodes or (nodes and int(batch.min()) < 0):
+    if batch.is_floating_point() or (nodes and not 0 <= int(batch.min()) <= int(batch.max()) < 2**31):
+        raise ExecutionError("batch must hold the numbers of graphs: whole ones, from 0")
+    if batch.dim() != 1 or len(batch) != nodes:
         raise ExecutionError(
             f"batch must have the number of a graph for each of {nodes} nodes, not {list(batch.shape)}"
         )
@@ -221,6 +225,6 @@ def graphs_of(batch: Tensor | None, nodes: int, context: Context) -> tuple[np.nd
     if known is not None:
         return known
     starts = torch.cat([batch.new_zeros(1), torch.bincount(batch).cumsum(0)]).numpy()
-    check_degrees(starts)
+    check_degrees(starts, _NODES)
     order = torch.argsort(batch, stable=True).int().numpy()
     return context.memory.keep(key, (batch,), (starts, order))

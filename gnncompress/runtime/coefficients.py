@@ -85,6 +85,7 @@ class Normalized(Operation):
         if known is not None:
             return known
         check(edges, nodes)
+        weight = None if weight is None else weight.float()
         if weight is not None and len(weight) != edges.size(1):
             raise ExecutionError(f"edge_weight has {len(weight):,} values for {edges.size(1):,} edges")
         index, norm = gcn_norm(edges, weight, nodes, self.improved, self.loops, dtype=torch.float32)

@@ -14,8 +14,8 @@ from torch import Tensor
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime import kernels
 
-# A sum of so many codes of eight bits always fits into 32.
-MOST_NEIGHBOURS = (2**31 - 1) // 128
+# A sum of so many codes of eight bits, and of their zero points, always fits into 32.
+MOST_NEIGHBOURS = (2**31 - 1) // 256
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ def insist_on_edges(edges: object) -> None:
         raise ExecutionError(f"edge_index must be whole numbers [2, edges], not {edges.dtype} {list(edges.shape)}")
 
 
-def check_degrees(starts: np.ndarray) -> None:
-    """Insist that no sum of codes can overflow: |code| <= 128, so n neighbours add up to at most 128 n.
+def check_degrees(starts: np.ndarray, of: str = "node {} has {:,} neighbours") -> None:
+    """Insist that no sum of codes can overflow: |code| and |zero point| <= 128, so n of both add up to at most 256 n.
 
     Raises:
         ExecutionError: naming the node.
@@ -76,7 +76,7 @@ def check_degrees(starts: np.ndarray) -> None:
     degrees = np.diff(starts)
     if len(degrees) and degrees.max() > MOST_NEIGHBOURS:
         raise ExecutionError(
-            f"node {degrees.argmax()} has {degrees.max():,} neighbours: sums of more than {MOST_NEIGHBOURS:,} codes "
+            f"{of.format(degrees.argmax(), degrees.max())}: sums of more than {MOST_NEIGHBOURS:,} codes "
             "may not fit into 32 bits; run the model simulated"
         )
 

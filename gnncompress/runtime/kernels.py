@@ -163,14 +163,14 @@ def multiply_sparse(starts, columns, values, weight, first, last, sums, totals):
 
 
 @inlined
-def _gather(sources, begin, end, x, sums, row):  # type: ignore[no-untyped-def]
-    """Add the rows ``sources[begin:end]`` of codes up."""
+def _gather(sources, begin, end, start, x, sums, row):  # type: ignore[no-untyped-def]
+    """Add the rows ``sources[begin:end]`` of codes up, from ``start`` on."""
     column, width = 0, sums.shape[1]
     while column + 4 * LANES <= width:
-        gather_four(x, sources, begin, end, column, sums, row)
+        gather_four(x, sources, begin, end, start, column, sums, row)
         column += 4 * LANES
     while column < width:
-        gather_one(x, sources, begin, end, column, sums, row)
+        gather_one(x, sources, begin, end, start, column, sums, row)
         column += LANES
 
 
@@ -198,14 +198,14 @@ def _round_sums(sums, by, base, rows, numbers, second, other, out, r):  # type: 
 def aggregate(starts, sources, x, zero, scale, shift, mean, numbers, second, other, first, last, out):  # type: ignore[no-untyped-def]
     """Write the codes of sums, or means, of neighbours: sum of (x - zero) scale + shift; ``second`` as in finish."""
     sums = np.empty((ROWS, x.shape[1]), np.int32)
-    by, base = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
+    by, base = np.empty(ROWS, np.float32), np.full(ROWS, shift, np.float32)
     for block in range(first, last, ROWS):
         rows = min(ROWS, last - block)
         for i in range(rows):
             begin, end = starts[block + i], starts[block + i + 1]
-            _gather(sources, begin, end, x, sums, i)
+            # What the zero points add up to is taken off in whole numbers: floats would lose digits at large hubs.
+            _gather(sources, begin, end, np.int32(-(end - begin) * np.int64(zero)), x, sums, i)
             by[i] = scale / _f(max(end - begin, 1)) if mean else scale
-            base[i] = shift - _f(end - begin) * zero * by[i]
         _round_sums(sums, by, base, rows, numbers, second, other, out, block - first)
 
 
@@ -237,13 +237,13 @@ def aggregate_weighted(  # type: ignore[no-untyped-def]
     """
     kernels = weights.shape[1] // heads
     sums = np.zeros((ROWS, out.shape[1]), np.int32)
-    by, base = np.empty(ROWS, np.float32), np.empty(ROWS, np.float32)
+    by, base = np.empty(ROWS, np.float32), np.full(ROWS, shift, np.float32)
     message = np.empty(columns, np.float32)
     for block in range(first, last, ROWS):
         rows = min(ROWS, last - block)
         for i in range(rows):
             begin, end = starts[block + i], starts[block + i + 1]
-            sums[i] = 0
+            sums[i] = np.int32(-(end - begin) * np.int64(zero))
             for e in range(begin, end):
                 row = x[sources[e]]
                 for h in range(heads):
@@ -260,7 +260,6 @@ def aggregate_weighted(  # type: ignore[no-untyped-def]
                         v = high if v > high else v
                         of_head[c] += np.int32(v)
             by[i] = scale / _f(max(end - begin, 1)) if mean else scale
-            base[i] = shift - _f(end - begin) * zero * by[i]
         _round_sums(sums, by, base, rows, numbers, second, other, out, block - first)
 
 
@@ -273,7 +272,7 @@ def pool(starts, nodes, x, scale, shift, mean, out):  # type: ignore[no-untyped-
     sums = np.empty((1, x.shape[1]), np.int32)
     for g in range(starts.size - 1):
         begin, end = starts[g], starts[g + 1]
-        _gather(nodes, begin, end, x, sums, 0)
+        _gather(nodes, begin, end, np.int32(0), x, sums, 0)
         number = _f(end - begin)
         by = _f(1) / max(number, _f(1)) if mean else _f(1)
         for c in range(out.shape[1]):

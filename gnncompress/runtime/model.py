@@ -9,14 +9,20 @@ from inspect import Parameter, Signature
 from threading import Event, Timer
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gnncompress.errors import ExecutionError
+from gnncompress.errors import ExecutionError, UsageError
 from gnncompress.measurements import Measurement
 from gnncompress.runtime.executor import Context, Phase, phases_of, run
 from gnncompress.runtime.floating import tensor_of
 from gnncompress.runtime.program import Program
+
+_NOT_SAVED = (
+    "a program is not saved: save the model that it was made of, and load that with "
+    "gnncompress.load_model(path, execute=...), or call to_integer or to_compiled again"
+)
 
 
 class ProgramModel(nn.Module):
@@ -27,7 +33,7 @@ class ProgramModel(nn.Module):
 
     Raises:
         ExecutionError: for input that does not fit: features of another width, NaN or infinite values, node numbers
-            outside the features' rows, a node with more than 16,777,215 neighbours, tensors of an accelerator.
+            outside the features' rows, a node with more than 8,388,607 neighbours, tensors of an accelerator.
     """
 
     def __init__(self, program: Program) -> None:
@@ -53,6 +59,8 @@ class ProgramModel(nn.Module):
         given = self.__signature__.bind(*args, **kwargs)
         given.apply_defaults()
         for name, value in given.arguments.items():
+            if (value is None and name not in self.program.optional) or isinstance(value, np.ndarray):
+                raise ExecutionError(f"{name} must be a tensor, not {type(value).__name__}")
             if not isinstance(value, Tensor):
                 continue
             if value.device.type != "cpu":
@@ -64,6 +72,20 @@ class ProgramModel(nn.Module):
             result = run(program, phases, given.arguments, self.context)
             found: Tensor = tensor_of(result, program.width)
             return found
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Refuse to be saved: a checkpoint is that of the quantized model.
+
+        Raises:
+            UsageError: saying what to do instead.
+        """
+        raise UsageError(_NOT_SAVED)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        raise UsageError(_NOT_SAVED)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ProgramModel:
+        return ProgramModel(self.program)
 
     def _chosen(self, given: Mapping[str, Any]) -> tuple[Program, tuple[Phase, ...]]:
         """Return the program for the inputs that are given."""

@@ -85,7 +85,7 @@ def describe(operation: Operation) -> str:
         value = getattr(operation, field.name)
         if field.name == "numbers" and len(value) == NUMBERS:
             parts += [f"{name}={_shown(row)}" for name, row in zip(NAMES, value, strict=True) if row.any()]
-        elif field.name != "out" and not (isinstance(value, str) and not value):
+        elif field.name != "out" and not (isinstance(value, (str, bool)) and not value):
             parts.append(f"{field.name}={_shown(value)}")
     return " ".join(parts)
 

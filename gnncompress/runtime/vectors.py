@@ -103,14 +103,14 @@ def _gather(vectors: int) -> Any:
     """Return the function that adds up ``vectors`` vectors of rows."""
 
     @intrinsic
-    def gather(context, x, sources, begin, end, column, sums, row):  # type: ignore[no-untyped-def]
-        """Write to sums[row, column:] the sum over k in [begin, end) of x[sources[k], column:], int32."""
-        signature = types.void(x, sources, types.int64, types.int64, types.int64, sums, types.int64)
+    def gather(context, x, sources, begin, end, start, column, sums, row):  # type: ignore[no-untyped-def]
+        """Write to sums[row, column:] start + the sum over k in [begin, end) of x[sources[k], column:], int32."""
+        signature = types.void(x, sources, types.int64, types.int64, types.int32, types.int64, sums, types.int64)
 
         def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-            x, sources, begin, end, column, sums, row = arrays(context, builder, signature.args, given)
+            x, sources, begin, end, start, column, sums, row = arrays(context, builder, signature.args, given)
             columns = [builder.add(column, long(number * LANES)) for number in range(vectors)]
-            places = [variable(builder, INTS, ir.Constant(INTS, [0] * LANES)) for _ in columns]
+            places = [variable(builder, INTS, splat(builder, start, INTS)) for _ in columns]
             with loop(builder, begin, end) as (k, _):
                 source = builder.sext(builder.load(sources.at(None, k)), LONG)
                 for place, at in zip(places, columns, strict=True):

@@ -236,6 +236,9 @@ def test_integer_execution_beside_schemes_that_have_none(cli: Cli, runs: Path) -
     assert both["ptq-int8"]["spec"]["scheme"] == "ptq-int8 float=convs.1 integer"
     inspected = cli("checkpoint", "inspect", runs / both["ptq-int8"]["run_id"] / "model.safetensors").out
     assert "in floats: convs.1 (kept in floats)" in inspected
+    table = cli("report", runs)
+    assert table.code == 0, table.err
+    assert "float=convs.1" in table.out
 
 
 @pytest.mark.parametrize(

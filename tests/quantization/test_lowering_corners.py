@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch_geometric.data import Data
 from torch_geometric.nn import BatchNorm, GCNConv, GINConv, SAGEConv, global_mean_pool
 
 import gnncompress
-from gnncompress.errors import ExecutionError, QuantizationError
+from gnncompress.errors import ExecutionError, QuantizationError, UsageError
 from gnncompress.runtime import executor
 from tests.quantization.test_lowering import (
     CLASSES,
@@ -331,3 +333,58 @@ def test_a_forward_that_returns_no_tensor_is_refused() -> None:
     gnncompress.calibrate(model, lambda: model(*inputs("gcn")))
     with pytest.raises(QuantizationError, match="its forward must return one tensor"):
         gnncompress.to_integer(model)
+
+
+def test_a_program_is_not_saved() -> None:
+    integer, data = gnncompress.to_integer(quantized("gcn")), inputs("gcn")
+    expected = integer(*data)
+    for save in (lambda: integer.state_dict(), lambda: pickle.dumps(integer)):
+        with pytest.raises(UsageError, match="save the model that it was made of"):
+            save()
+    assert torch.equal(copy.deepcopy(integer)(*data), expected)
+
+
+def test_models_without_kernels_are_refused() -> None:
+    class Whole(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = GCNConv(FEATURES, CLASSES)
+
+        def forward(self, data: Data) -> Tensor:
+            return self.conv(data.x, data.edge_index)
+
+    with pytest.raises(QuantizationError, match=r"no kernels for any of its layers .*write its forward as forward\(x"):
+        gnncompress.to_compiled(Whole())
+
+
+def test_large_hubs_lose_no_digits() -> None:
+    torch.manual_seed(0)
+    number = 400_000
+    x = torch.randn(1000, FEATURES)
+    x[0] = 0
+    edges = torch.stack([torch.zeros(number, dtype=torch.long), torch.ones(number, dtype=torch.long)])
+    for conv in (SAGEConv(FEATURES, CLASSES), GINConv(nn.Sequential(nn.Linear(FEATURES, CLASSES)))):
+        one = Only(conv).eval()
+        gnncompress.prepare(one, "ptq-int8")
+        gnncompress.calibrate(one, lambda one=one: one(x, edges[:, :3]))
+        insist_on_the_same(one, gnncompress.to_integer(one), (x, edges))
+
+
+class Only(nn.Module):
+    """One layer."""
+
+    def __init__(self, conv: nn.Module) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return self.conv(x, edge_index)
+
+
+def test_what_is_no_tensor_is_refused() -> None:
+    x, edges = inputs("gcn")
+    integer = gnncompress.to_integer(quantized("gcn"))
+    with pytest.raises(ExecutionError, match="x must be a tensor, not NoneType"):
+        integer(None, edges)
+    with pytest.raises(ExecutionError, match="x must be a tensor, not ndarray"):
+        integer(x.numpy(), edges)

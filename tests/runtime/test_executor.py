@@ -424,6 +424,8 @@ def test_an_optional_input_may_be_left_out(kind: str) -> None:
 )
 def test_graphs_that_do_not_fit_are_refused(batch: torch.Tensor) -> None:
     wanted = f"batch must have the number of a graph for each of 30 nodes, not {list(batch.shape)}"
+    if bool((batch < 0).any()):
+        wanted = "batch must hold the numbers of graphs: whole ones, from 0"
     with pytest.raises(ExecutionError, match=f"^{re.escape(wanted)}$"):
         ProgramModel(pooling("sum"))(features(30), batch)
 

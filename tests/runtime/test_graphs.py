@@ -84,9 +84,9 @@ def test_what_are_no_edges_is_told(edges: torch.Tensor, shown: str) -> None:
 
 def test_sums_of_the_most_neighbours_fit() -> None:
     whole = np.iinfo(np.int32)
-    assert whole.min <= -128 * MOST_NEIGHBOURS
-    assert 128 * MOST_NEIGHBOURS <= whole.max < 128 * (MOST_NEIGHBOURS + 1)
-    assert MOST_NEIGHBOURS == 16_777_215, "what ProgramModel says"
+    assert whole.min <= -256 * MOST_NEIGHBOURS
+    assert 256 * MOST_NEIGHBOURS <= whole.max < 256 * (MOST_NEIGHBOURS + 1)
+    assert MOST_NEIGHBOURS == 8_388_607, "what ProgramModel says"
 
 
 def test_nodes_with_more_neighbours_are_refused() -> None:
@@ -94,9 +94,9 @@ def test_nodes_with_more_neighbours_are_refused() -> None:
     check_degrees(np.array([0]))
     for starts, told in (
         ([0, 20_000_000], "node 0 has 20,000,000 neighbours"),
-        ([0, 5, 5, 6 + MOST_NEIGHBOURS, 7 + MOST_NEIGHBOURS], "node 2 has 16,777,216 neighbours"),
+        ([0, 5, 5, 6 + MOST_NEIGHBOURS, 7 + MOST_NEIGHBOURS], "node 2 has 8,388,608 neighbours"),
     ):
-        with pytest.raises(ExecutionError, match=f"^{told}: sums of more than 16,777,215 codes may not fit into 32"):
+        with pytest.raises(ExecutionError, match=f"^{told}: sums of more than 8,388,607 codes may not fit into 32"):
             check_degrees(np.array(starts))
 
 

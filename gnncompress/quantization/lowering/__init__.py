@@ -15,8 +15,10 @@ from gnncompress.quantization.lowering.tracing import lower
 from gnncompress.quantization.prepare import is_prepared, quantizers
 from gnncompress.quantization.weights import freeze, is_frozen, unreached
 from gnncompress.runtime.aggregation import Aggregate, Weighted
+from gnncompress.runtime.floating import FloatAggregate, FloatLinear
 from gnncompress.runtime.model import ProgramModel
 from gnncompress.runtime.operations import Linear
+from gnncompress.runtime.program import Program
 
 __all__ = ["to_compiled", "to_integer"]
 
@@ -30,7 +32,7 @@ def to_compiled(model: nn.Module) -> ProgramModel:
 
     Raises:
         UsageError: if the model is quantized; that is what ``to_integer`` is for.
-        QuantizationError: if its forward cannot be followed.
+        QuantizationError: if its forward cannot be followed, or there are no kernels for any of its layers.
     """
     if isinstance(model, ProgramModel):
         return model
@@ -39,7 +41,15 @@ def to_compiled(model: nn.Module) -> ProgramModel:
     if is_prepared(model):
         raise UsageError(f"{type(model).__name__} is quantized: gnncompress.to_integer runs it in whole numbers")
     program = lower(make_permanent(copy.deepcopy(model)).eval())
-    return ProgramModel(replace(program, floats=()))
+    if not any(isinstance(operation, (FloatLinear, FloatAggregate)) for operation in program.operations):
+        raise QuantizationError(f"{type(model).__name__}: there are no kernels for any of its layers ({_why(program)})")
+    return ProgramModel(program)
+
+
+def _why(program: Program) -> str:
+    found = "; ".join(f"{layer}: {why}" for layer, why in program.floats)
+    takes = any("more than tensors" in why for _, why in program.floats)
+    return found + ("; write its forward as forward(x, edge_index, ...) and give its layers those" if takes else "")
 
 
 def to_integer(model: nn.Module) -> ProgramModel:
@@ -67,6 +77,9 @@ def to_integer(model: nn.Module) -> ProgramModel:
         raise QuantizationError(
             "A2Q has steps and bits of its own for every row; integer execution takes ptq, qat or dq"
         )
+    found = [quantizer for _, quantizer in quantizers(model)]
+    if not any(quantizer.seen for quantizer in found):
+        raise UsageError(f"{type(model).__name__} has seen no data yet: gnncompress.calibrate it, or train it, first")
     missed = unreached(model)
     if missed:
         raise QuantizationError(missed)
@@ -76,6 +89,5 @@ def to_integer(model: nn.Module) -> ProgramModel:
     if program.without is not None:
         program = replace(program, without=fuse(program.without))
     if not any(isinstance(operation, (Linear, Aggregate, Weighted)) for operation in program.operations):
-        layers = "; ".join(f"{layer}: {why}" for layer, why in program.floats)
-        raise QuantizationError(f"{type(model).__name__}: nothing of it can run in whole numbers ({layers})")
+        raise QuantizationError(f"{type(model).__name__}: nothing of it can run in whole numbers ({_why(program)})")
     return ProgramModel(program)

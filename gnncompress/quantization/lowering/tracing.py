@@ -92,8 +92,23 @@ def lower(model: nn.Module) -> Program:
 def _follow(builder: Builder, module: nn.Module, name: str, value: Value) -> Value:
     """Return what a network within a layer makes of a value."""
     if _Tracer().is_leaf_module(module, name):
-        return lower_module(builder, module, name, value)
+        found = _by_rule(builder, module, name, value)
+        return builder.call(module, [value], name) if found is None else found
     return _Walk(module, builder, f"{name}.").result(value)
+
+
+def _by_rule(builder: Builder, module: nn.Module, name: str, value: Value, *given: str) -> Value | None:
+    """Return what a layer makes of a value by the rule for its class, or None, the reason noted, if there is none."""
+    # A layer of which parts are quantized computes as it does simulated.
+    plain = not any(isinstance(inner, Quantizer) for inner in module.modules())
+    for rule in (lower_module, lower_float_module) if plain else (lower_module,):
+        before = builder.mark()
+        try:
+            return rule(builder, module, name, value, *given)
+        except UnloweredError as why:
+            builder.forget(before)
+            builder.floats.setdefault(name, str(why))
+    return None
 
 
 class _Walk:
@@ -178,16 +193,8 @@ class _Walk:
             self.builder.floats[name] = "it is given more than tensors of the model's inputs"
             return self._in_floats(node, module, name)
         given = [self.values[one].register for one in rest if isinstance(one, fx.Node)]
-        # A layer of which parts are quantized computes as it does simulated.
-        plain = not any(isinstance(inner, Quantizer) for inner in module.modules())
-        for rule in (lower_module, lower_float_module) if plain else (lower_module,):
-            before = self.builder.mark()
-            try:
-                return rule(self.builder, module, name, self.values[value], *given)
-            except UnloweredError as why:
-                self.builder.forget(before)
-                self.builder.floats.setdefault(name, str(why))
-        return self._in_floats(node, module, name)
+        found = _by_rule(self.builder, module, name, self.values[value], *given)
+        return self._in_floats(node, module, name) if found is None else found
 
     def _call_function(self, node: fx.Node) -> Any:
         function: Any = node.target
