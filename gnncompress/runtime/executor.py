@@ -159,8 +159,10 @@ def _run_by_row(phase: Phase, env: dict[str, Any], rooms: dict[Any, Any]) -> Non
         width, dtype = operation.shape(widths)
         widths[operation.out] = width
         shapes.append((operation.out, width, dtype))
-    threads = torch.get_num_threads()
-    size = max(min(_BLOCK_BYTES // max(widths[name] for name, _, _ in shapes), -(-height // threads)), 64)
+    widest = max(widths[name] for name, _, _ in shapes)
+    # Handing less over to other threads takes longer than doing it.
+    threads = torch.get_num_threads() if height * widest >= 2 * _BLOCK_BYTES else 1
+    size = max(min(_BLOCK_BYTES // max(widest, 1), -(-height // threads)), 64)
     alone = height <= size
     for name, width, dtype in shapes:
         if alone or name in phase.kept:
