@@ -64,10 +64,34 @@ class Phase:
         return str(getattr(self.operations[0], self.operations[0].LIKE))
 
     @cached_property
-    def read(self) -> frozenset[str]:
+    def beside(self) -> tuple[tuple[str, str], ...]:
+        """The registers made before that are read row by row, each after what it is read for."""
+        made = {operation.out for operation in self.operations}
+        return tuple((one.out, name) for one in self.operations for name in one.own() if name not in made)
+
+    @cached_property
+    def plans(self) -> dict[tuple[int, ...], tuple[tuple[str, int, torch.dtype], ...]]:
+        """The width and type of every register that is made, by the widths of those that are read."""
+        return {}
+
+    def plan(self, env: Mapping[str, Any]) -> tuple[tuple[str, int, torch.dtype], ...]:
+        """Return the name, width and type of the registers that the phase makes."""
+        key = tuple(env[name].shape[1] if hasattr(env[name], "shape") else 0 for name in self.read)
+        if key not in self.plans:
+            widths = dict(zip(self.read, key, strict=True))
+            found = []
+            for operation in self.operations:
+                width, dtype = operation.shape(widths)
+                widths[operation.out] = width
+                found.append((operation.out, width, dtype))
+            self.plans[key] = tuple(found)
+        return self.plans[key]
+
+    @cached_property
+    def read(self) -> tuple[str, ...]:
         """The registers that are read and made before."""
         made = {operation.out for operation in self.operations}
-        return frozenset(name for one in self.operations for name in (*one.own(), *one.whole())) - made
+        return tuple({name for one in self.operations for name in (*one.own(), *one.whole())} - made)
 
 
 class Block:
@@ -146,20 +170,11 @@ def phases_of(program: Program) -> tuple[Phase, ...]:
 
 def _run_by_row(phase: Phase, env: dict[str, Any], rooms: dict[Any, Any]) -> None:
     height = len(env[phase.source])
-    made = {operation.out for operation in phase.operations}
-    for operation in phase.operations:
-        for name in operation.own():
-            if name not in made and len(env[name]) != height:
-                raise ExecutionError(
-                    f"{operation.out}: {name} has {len(env[name]):,} rows, others have {height:,}; run it simulated"
-                )
-    widths = {name: env[name].shape[1] for name in phase.read if hasattr(env[name], "shape")}
-    shapes = []
-    for operation in phase.operations:
-        width, dtype = operation.shape(widths)
-        widths[operation.out] = width
-        shapes.append((operation.out, width, dtype))
-    widest = max(widths[name] for name, _, _ in shapes)
+    for out, name in phase.beside:
+        if len(env[name]) != height:
+            raise ExecutionError(f"{out}: {name} has {len(env[name]):,} rows, others have {height:,}; run it simulated")
+    shapes = phase.plan(env)
+    widest = max(width for _, width, _ in shapes)
     # Handing less over to other threads takes longer than doing it.
     threads = torch.get_num_threads() if height * widest >= 2 * _BLOCK_BYTES else 1
     size = max(min(_BLOCK_BYTES // max(widest, 1), -(-height // threads)), 64)
