@@ -14,7 +14,7 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import add_self_loops, remove_self_loops, softmax
 
 from gnncompress.errors import ExecutionError
-from gnncompress.runtime.graphs import Neighbours, insist_on_edges, neighbours
+from gnncompress.runtime.graphs import Neighbours, insist_on_edges, neighbours, outside
 from gnncompress.runtime.program import Operation
 from gnncompress.splines import kernel_coefficients
 
@@ -172,5 +172,4 @@ def check(edges: Tensor, nodes: int) -> None:
     """
     insist_on_edges(edges)
     if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= nodes):
-        wrong = edges[(edges < 0) | (edges >= nodes)][0].item()
-        raise ExecutionError(f"edge_index has node {wrong}, but the features have {nodes} rows, 0 to {nodes - 1}")
+        raise outside(edges, nodes)

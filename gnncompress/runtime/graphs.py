@@ -49,10 +49,15 @@ def neighbours(edges: Tensor, nodes: int) -> Neighbours:
     sources, targets = (row.contiguous().numpy() for row in edges.long())
     made = Neighbours(np.empty(nodes + 1, np.int64), np.empty(len(sources), np.int32), np.empty(len(sources), np.int32))
     if not kernels.by_target(targets, sources, nodes, made.starts, made.sources, made.order):
-        wrong = edges[(edges < 0) | (edges >= nodes)][0].item()
-        raise ExecutionError(f"edge_index has node {wrong}, but the features have {nodes} rows, 0 to {nodes - 1}")
+        raise outside(edges, nodes)
     check_degrees(made.starts)
     return made
+
+
+def outside(edges: Tensor, nodes: int) -> ExecutionError:
+    """Return the error that names a node of ``edges`` outside [0, nodes)."""
+    wrong = edges[(edges < 0) | (edges >= nodes)][0].item()
+    return ExecutionError(f"edge_index has node {wrong}, but the features have {nodes} rows, 0 to {nodes - 1}")
 
 
 def insist_on_edges(edges: object) -> None:

@@ -363,15 +363,18 @@ def test_nodes_and_graphs_side_by_side() -> None:
     insist_on_the_same(model, gnncompress.to_integer(model), data)
 
 
+class Weighted(nn.Module):
+    """Takes edge weights, or none."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = GCNConv(FEATURES, CLASSES)
+
+    def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
+        return self.conv(x, edge_index, edge_weight)
+
+
 def test_edge_weights_may_come_and_go() -> None:
-    class Weighted(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = GCNConv(FEATURES, CLASSES)
-
-        def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
-            return self.conv(x, edge_index, edge_weight)
-
     torch.manual_seed(0)
     model, (x, edges) = Weighted().eval(), inputs("gcn")
     weights = torch.rand(edges.size(1))

@@ -22,6 +22,7 @@ from tests.quantization.test_lowering import (
     FEATURES,
     GRAPH_MODELS,
     NODE_MODELS,
+    Weighted,
     graphs,
     inputs,
     insist_on_the_same,
@@ -105,7 +106,7 @@ BETWEEN: dict[str, tuple[Callable[[Any, Tensor, Tensor], Tensor], dict[str, Call
 }
 
 
-def both(model: nn.Module, data: tuple[Tensor, ...], batches: int = 1) -> tuple[nn.Module, nn.Module, nn.Module]:
+def both(model: nn.Module, data: tuple[Tensor, ...]) -> tuple[nn.Module, nn.Module, nn.Module]:
     """Return the simulated, the integer and the compiled model, the first two checked against each other."""
     model.eval()
     compiled = gnncompress.to_compiled(model)
@@ -245,14 +246,6 @@ def test_branches_on_what_is_given() -> None:
 
 
 def test_a_weight_that_is_gone_is_not_remembered() -> None:
-    class Weighted(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.conv = GCNConv(FEATURES, CLASSES)
-
-        def forward(self, x: Tensor, edge_index: Tensor, edge_weight: Tensor | None = None) -> Tensor:
-            return self.conv(x, edge_index, edge_weight)
-
     x, edges = inputs("gcn")
     compiled = gnncompress.to_compiled(Weighted())
     expected = compiled(x, edges)
