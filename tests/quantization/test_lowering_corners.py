@@ -352,15 +352,16 @@ def test_models_without_kernels_are_refused() -> None:
 
 def test_large_hubs_lose_no_digits() -> None:
     torch.manual_seed(0)
-    number = 400_000
-    x = torch.randn(1000, FEATURES)
+    number = 2_000_001
+    x = torch.rand(1000, FEATURES) * 1.1 - 0.1  # a zero point that is no power of two
     x[0] = 0
     edges = torch.stack([torch.zeros(number, dtype=torch.long), torch.ones(number, dtype=torch.long)])
-    for conv in (SAGEConv(FEATURES, CLASSES), GINConv(nn.Sequential(nn.Linear(FEATURES, CLASSES)))):
-        one = Only(conv).eval()
-        gnncompress.prepare(one, "ptq-int8")
-        gnncompress.calibrate(one, lambda one=one: one(x, edges[:, :3]))
-        insist_on_the_same(one, gnncompress.to_integer(one), (x, edges))
+    one = Only(GINConv(nn.Sequential(nn.Linear(FEATURES, CLASSES)))).eval()
+    gnncompress.prepare(one, "ptq-int8")
+    gnncompress.calibrate(one, lambda: one(x, torch.randint(1000, (2, 3000))))
+    found = gnncompress.to_integer(one)(x, edges)
+    with torch.no_grad():
+        torch.testing.assert_close(found[1], one(x, edges)[1], rtol=0, atol=1e-6)
 
 
 class Only(nn.Module):
