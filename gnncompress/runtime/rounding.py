@@ -50,6 +50,9 @@ class Rounding:
         self.number = {which: table.load(long(which), column) for which in wanted}
         self.multiply_add = function(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [FLOATS] * 3)
         self.nearest = function(builder, f"llvm.rint.v{LANES}f32", FLOATS, [FLOATS])
+        self.to_nearest = function(builder, f"llvm.lrint.v{LANES}i32.v{LANES}f32", INTS, [FLOATS])
+        last = LOW if second == "none" else LOW_2
+        self.least = {last: builder.trunc(builder.fptosi(self.number[last], INTS), BYTES)}
 
     def codes(self, sums: Any, a: Any, b: Any, other: Any, row: Any, column: Any) -> Any:
         """Return the codes of a vector of sums; a and b are the row's numbers, other[row, column:] is added."""
@@ -61,21 +64,33 @@ class Rounding:
             if self.first == "zeros":
                 v = call(self.multiply_add, [number[MINUS_ZERO], a, v])
             v = call(self.multiply_add, [v, number[SCALE], number[SHIFT]])
+        if self.second == "none":
+            return self._codes(v, LOW, HIGH)
         v = call(self.nearest, [v])
+        shift = number[SHIFT_2]
         if self.second == "add":
-            v = self._clamped(v, LOW, HIGH)
-        if self.second != "none":
-            shift = number[SHIFT_2]
-            if self.second == "add":
-                shift = call(self.multiply_add, [floats(self.builder, other.load(row, column)), number[OTHER], shift])
-            v = call(self.nearest, [call(self.multiply_add, [v, number[SCALE_2], shift])])
-        v = self._clamped(v, LOW, HIGH) if self.second == "none" else self._clamped(v, LOW_2, HIGH_2)
-        return self.builder.trunc(self.builder.fptosi(v, INTS), BYTES)
+            v = self._at_most(self._at_least(v, LOW), HIGH)
+            shift = call(self.multiply_add, [floats(self.builder, other.load(row, column)), number[OTHER], shift])
+        return self._codes(call(self.multiply_add, [v, number[SCALE_2], shift]), LOW_2, HIGH_2)
 
-    def _clamped(self, v: Any, low: int, high: int) -> Any:
-        low, high = self.number[low], self.number[high]
-        v = self.builder.select(self.builder.fcmp_ordered("<", v, low), low, v)
-        return self.builder.select(self.builder.fcmp_ordered(">", v, high), high, v)
+    def _codes(self, v: Any, low: int, high: int) -> Any:
+        """Return v, rounded and clamped.
+
+        Clamped from above while floats, since the largest whole number's bits mean the least one where v is beyond all
+        of them; from below when bytes, which costs a quarter.
+        """
+        whole = self.builder.call(self.to_nearest, [self._at_most(v, high)])
+        for name, bound in (("smax", -128), ("smin", 127)):
+            limit = function(self.builder, f"llvm.{name}.v{LANES}i32", INTS, [INTS] * 2)
+            whole = self.builder.call(limit, [whole, ir.Constant(INTS, [bound] * LANES)])
+        limit = function(self.builder, f"llvm.smax.v{LANES}i8", BYTES, [BYTES] * 2)
+        return self.builder.call(limit, [self.builder.trunc(whole, BYTES), self.least[low]])
+
+    def _at_least(self, v: Any, low: int) -> Any:
+        return self.builder.select(self.builder.fcmp_ordered("<", v, self.number[low]), self.number[low], v)
+
+    def _at_most(self, v: Any, high: int) -> Any:
+        return self.builder.select(self.builder.fcmp_ordered(">", v, self.number[high]), self.number[high], v)
 
 
 @intrinsic
