@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from gnncompress.checkpoints import load_checkpoint, save_checkpoint
     from gnncompress.errors import GnncompressError
     from gnncompress.experiments.api import experiment
+    from gnncompress.experiments.comparing import compare
     from gnncompress.experiments.restoring import load_model
+    from gnncompress.profiling.phase import profile
     from gnncompress.pruning import lottery, make_permanent, prune, sensitivity
     from gnncompress.quantization import calibrate, freeze, prepare
     from gnncompress.quantization.lowering import to_compiled, to_integer
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 _EXPORTS = {
     "GnncompressError": "gnncompress.errors",
     "calibrate": "gnncompress.quantization",
+    "compare": "gnncompress.experiments.comparing",
     "experiment": "gnncompress.experiments.api",
     "freeze": "gnncompress.quantization",
     "load_checkpoint": "gnncompress.checkpoints",
@@ -29,6 +32,7 @@ _EXPORTS = {
     "lottery": "gnncompress.pruning",
     "make_permanent": "gnncompress.pruning",
     "prepare": "gnncompress.quantization",
+    "profile": "gnncompress.profiling.phase",
     "prune": "gnncompress.pruning",
     "read_results": "gnncompress.reporting",
     "recommend": "gnncompress.reporting",
@@ -44,6 +48,7 @@ __all__ = [
     "GnncompressError",
     "__version__",
     "calibrate",
+    "compare",
     "experiment",
     "freeze",
     "load_checkpoint",
@@ -51,6 +56,7 @@ __all__ = [
     "lottery",
     "make_permanent",
     "prepare",
+    "profile",
     "prune",
     "read_results",
     "recommend",

@@ -45,5 +45,13 @@ class MeasurementError(GnncompressError):
     """A measurement that could not be carried out."""
 
 
+class CommandError(GnncompressError):
+    """A command that cannot be run; the exit code is the one that a shell has for it."""
+
+    def __init__(self, message: str, exit_code: int) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
 class ResultsError(GnncompressError):
     """A runs folder or results.csv that cannot be used; the text names the file."""

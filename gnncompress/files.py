@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from gnncompress.errors import UsageError
 
 
@@ -78,6 +80,11 @@ def writable_folder(path: Path, option: str) -> Path:
     except OSError as error:
         raise UsageError(f"{option} {path}: cannot be written ({error.strerror}); choose another folder") from error
     return path
+
+
+def cache_root() -> Path:
+    """Return the folder for downloaded and derived data: ``GNNCOMPRESS_CACHE`` or the user's cache."""
+    return Path(os.environ.get("GNNCOMPRESS_CACHE") or user_cache_path("gnncompress", appauthor=False))
 
 
 def _umask() -> int:

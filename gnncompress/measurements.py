@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, get_args
 
@@ -46,13 +49,13 @@ class Measurement:
     """One observation: ``value`` in ``unit``, and where it came from.
 
     Shapes and units: ``value`` is a number, or None exactly when ``source`` is ``unavailable``;
-    ``layer`` is empty for the whole model.
+    ``layer`` is empty for the whole model. ``phase`` is one of ``PHASES`` in a run, of the user's own naming elsewhere.
 
     Raises:
         ValueError: when a value is missing without saying so, or present while said to be unavailable.
     """
 
-    phase: Phase
+    phase: str
     metric: str
     value: float | int | None
     unit: str
@@ -62,6 +65,21 @@ class Measurement:
     def __post_init__(self) -> None:
         if (self.value is None) != (self.source == "unavailable"):
             raise ValueError(f"{self.phase}.{self.metric}: value {self.value!r} does not fit source {self.source!r}")
+
+
+def measured(phase: str, metric: str, value: float | int | None, unit: str) -> Measurement:
+    """Return what was measured, or, if there is no value, the row that says so."""
+    return Measurement(phase, metric, value, unit, "unavailable" if value is None else "measured")
+
+
+def csv_rows(identity: Sequence[object], measurements: Iterable[Measurement], header: bool = False) -> str:
+    """Return rows of results.csv, columns as in ``COLUMNS``; ``identity`` fills those before phase."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    if header:
+        writer.writerow(COLUMNS)
+    writer.writerows([*identity, m.phase, m.layer, m.metric, m.value, m.unit, m.source] for m in measurements)
+    return text.getvalue()
 
 
 @dataclass

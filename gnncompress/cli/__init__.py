@@ -11,7 +11,19 @@ import typer
 from rich.markup import escape
 
 import gnncompress
-from gnncompress.cli import checkpoint, listing, lottery, prune, quantize, report, sensitivity, train
+from gnncompress.cli import (
+    checkpoint,
+    compare,
+    doctor,
+    listing,
+    lottery,
+    profile,
+    prune,
+    quantize,
+    report,
+    sensitivity,
+    train,
+)
 from gnncompress.cli.console import errors
 from gnncompress.errors import GnncompressError
 
@@ -31,6 +43,9 @@ app.command("quantize", epilog=quantize.EXAMPLES)(quantize.quantize)
 app.command("sensitivity", epilog=sensitivity.EXAMPLES)(sensitivity.sensitivity)
 app.command("lottery", epilog=lottery.EXAMPLES)(lottery.lottery)
 app.command("report", epilog=report.EXAMPLES)(report.report)
+app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
+app.command("profile", epilog=profile.EXAMPLES, context_settings=profile.SETTINGS)(profile.profile)
+app.command("doctor")(doctor.doctor)
 app.add_typer(checkpoint.app, name="checkpoint")
 app.command("workloads")(listing.workloads)
 app.command("datasets")(listing.datasets)

@@ -52,6 +52,10 @@ def lottery(
     device: options.Device = "auto",
     threads: options.Threads = 1,
     energy: options.Energy = "auto",
+    energy_seconds: options.EnergySeconds = None,
+    quick: options.Quick = False,
+    country: options.Country = "",
+    batch_size: options.BatchSize = 0,
     data_root: options.DataRoot = None,
     output: options.Output = Path("runs"),
     as_json: options.Json = False,
@@ -85,6 +89,9 @@ def lottery(
         device=device,
         threads=threads,
         energy=energy,
+        energy_seconds=options.energy_seconds(energy_seconds, quick),
+        country=country,
+        inference_batch=batch_size,
         data_root=data_root,
     )
     outcome = run_all(specs, output, data_root, quiet, debug)

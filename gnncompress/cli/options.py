@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gnncompress.errors import UsageError
+
 Workload = Annotated[
     str | None,
     typer.Option("--workload", "-w", help="Data set, task, model and recipe by one name; see 'gnncompress workloads'."),
@@ -58,14 +60,39 @@ Energy = Annotated[
     str,
     typer.Option(
         "--energy",
-        help="auto (measured or unavailable), pyrapl, codecarbon (counters, else an estimate that says so), none.",
+        help="auto (counters or unavailable), rapl, pyrapl, codecarbon (else an estimate that says so), none.",
     ),
+]
+EnergySeconds = Annotated[
+    float | None,
+    typer.Option("--energy-seconds", help="Seconds of each of three windows that energy is read over. Default: 10."),
+]
+Quick = Annotated[bool, typer.Option("--quick", help="Windows of 1 s for energy: less exact, and the rows say so.")]
+Country = Annotated[
+    str, typer.Option("--country", help="Also give carbon dioxide, of this country's electricity: FRA, USA, ...")
+]
+BatchSize = Annotated[
+    int,
+    typer.Option("--batch-size", min=0, help="Graphs in a call whose latency is measured. Default: all test graphs."),
 ]
 DataRoot = Annotated[
     Path | None,
     typer.Option("--data-root", help="Folder of raw data, only read. Default: GNNCOMPRESS_DATA, then the cache."),
 ]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Folder of the runs.")]
+
+
+def energy_seconds(asked: float | None, quick: bool) -> float:
+    """Return how long a window of energy is.
+
+    Raises:
+        UsageError: if both options are given.
+    """
+    if quick and asked is not None:
+        raise UsageError("--quick and --energy-seconds: give one of them")
+    return 1.0 if quick else 10.0 if asked is None else asked
+
+
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")]

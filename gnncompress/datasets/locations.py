@@ -19,16 +19,11 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from filelock import FileLock
-from platformdirs import user_cache_path
 
 from gnncompress.errors import DatasetError
+from gnncompress.files import cache_root
 
 ENVIRONMENT_VARIABLE = "GNNCOMPRESS_DATA"
-
-
-def cache_root() -> Path:
-    """Return the folder for downloaded and derived data: ``GNNCOMPRESS_CACHE`` or the user's cache."""
-    return Path(os.environ.get("GNNCOMPRESS_CACHE") or user_cache_path("gnncompress", appauthor=False))
 
 
 def candidate_roots(data_root: Path | None) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Mapping
 from dataclasses import replace
@@ -20,7 +21,8 @@ from gnncompress.factories import is_reference, source_digest
 from gnncompress.measurements import GRAPHS, MULTILABEL
 from gnncompress.models import find_model
 from gnncompress.models.registry import Argument
-from gnncompress.profiling.energy import METERS
+from gnncompress.profiling.energy import insist_on_meter
+from gnncompress.profiling.latency import Window
 from gnncompress.registry import unknown
 from gnncompress.schemes import GROUPS, configuration, insist_on_options
 from gnncompress.tasks.recipe import Recipe
@@ -39,6 +41,9 @@ def resolve(
     device: str = "auto",
     threads: int = 1,
     energy: str = "auto",
+    country: str = "",
+    energy_seconds: float = Window.energy_seconds,
+    inference_batch: int = 0,
     workload: str | None = None,
     task: str | None = None,
     split: str | None = None,
@@ -82,8 +87,7 @@ def resolve(
         raise UsageError(f"sparsity {sparsity:g}: must be at least 0 and below 1")
     if seed < 0 or threads < 1 or (split_seed or 0) < 0:
         raise UsageError(f"seed {seed} and threads {threads}: a seed is at least 0, threads at least 1")
-    if energy not in METERS:
-        raise UsageError(unknown("energy source", energy, METERS))
+    _insist_on_measurable(energy, country, energy_seconds, inference_batch, chosen.task)
     if features not in (None, *get_args(Features)):
         raise UsageError(unknown("encoding of features", str(features), get_args(Features)))
     arguments: dict[str, Argument] = {**find_model(chosen.model).arguments(chosen.task), **chosen.arguments}
@@ -111,8 +115,23 @@ def resolve(
         split=_split(chosen, split, seed if split_seed is None else split_seed),
         device=resolve_device(device),
         threads=threads,
+        window=Window(energy_seconds=energy_seconds),
         energy=energy,
+        country=country,
+        inference_batch=inference_batch,
     )
+
+
+def _insist_on_measurable(energy: str, country: str, energy_seconds: float, inference_batch: int, task: str) -> None:
+    insist_on_meter(energy)
+    if country:
+        from gnncompress.profiling.carbon import intensity
+
+        intensity(country)
+    if not 0.1 <= energy_seconds < math.inf:
+        raise UsageError(f"--energy-seconds {energy_seconds:g}: counters need windows of at least 0.1 s")
+    if inference_batch and task not in (GRAPHS, MULTILABEL):
+        raise UsageError(f"--batch-size {inference_batch}: {task} is measured on its whole graph; leave it out")
 
 
 def _configuration(options: dict[str, Any]) -> str | None:

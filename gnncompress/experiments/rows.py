@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Iterable
 from pathlib import Path
 
 from gnncompress.errors import ResultsError
 from gnncompress.experiments.spec import RunSpec
-from gnncompress.measurements import COLUMNS, Measurement
+from gnncompress.measurements import Measurement, csv_rows
 
 
 def to_csv(spec: RunSpec, measurements: Iterable[Measurement]) -> str:
@@ -25,12 +24,7 @@ def to_csv(spec: RunSpec, measurements: Iterable[Measurement]) -> str:
         str(spec.finetune is not None).lower(),
         spec.seed,
     ]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for m in measurements:
-        writer.writerow([*identity, m.phase, m.layer, m.metric, m.value, m.unit, m.source])
-    return text.getvalue()
+    return csv_rows(identity, measurements, header=True)
 
 
 def read_measurements(path: Path) -> list[Measurement]:
@@ -43,7 +37,7 @@ def read_measurements(path: Path) -> list[Measurement]:
         with path.open(newline="", encoding="utf-8") as file:
             return [
                 Measurement(
-                    row["phase"],  # type: ignore[arg-type]
+                    row["phase"],
                     row["metric"],
                     float(row["value"]) if row["value"] else None,
                     row["unit"],

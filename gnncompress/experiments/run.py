@@ -7,23 +7,27 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gnncompress.checkpoints import dense_size, load_checkpoint, same_bits, save_checkpoint, values_only_size
-from gnncompress.errors import CheckpointError
+from gnncompress.errors import CheckpointError, GnncompressError
 from gnncompress.experiments.building import executed, load_model, load_task, new_model
-from gnncompress.experiments.inference import measure_inference
+from gnncompress.experiments.inference import measure_inference, not_measured
 from gnncompress.experiments.methods import METHODS
 from gnncompress.experiments.restoring import card_of, program_of
 from gnncompress.experiments.rows import read_measurements, to_csv
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
-from gnncompress.experiments.store import ENVIRONMENT, MODEL, RESULTS, SPEC, Store
+from gnncompress.experiments.store import ENVIRONMENT, MODEL, RESULTS, SAMPLES, SPEC, Store
 from gnncompress.files import write_json, write_text
 from gnncompress.masks import sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
+from gnncompress.profiling.energy import open_meter
 from gnncompress.profiling.environment import environment
+from gnncompress.profiling.inference import Profiled
 from gnncompress.profiling.isolation import isolated
+from gnncompress.profiling.phase import profile
 from gnncompress.pruning.edges import KEEP
 from gnncompress.runtime.model import ProgramModel
 from gnncompress.tasks.base import Task
@@ -42,9 +46,9 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     task = load_task(spec, data_root)
-    result = _compress(spec, store, task, on_epoch)
+    result, cost = _profiled(spec, lambda: _compress(spec, store, task, on_epoch))
     with store.staged(spec) as folder:
-        rows, notes = list(result.measurements), [*task.notes, *result.warnings]
+        rows, notes = [*result.measurements, *cost], [*task.notes, *result.warnings]
         if not spec.analysis:
             running = executed(result.model, spec.settings)
             rows += task.evaluate(running)
@@ -53,11 +57,42 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
                 notes += running.warnings()
             original = _original(spec.compressed, store) or result.model.state_dict()
             rows += _pack(result.model, folder / MODEL, original, card_of(spec, task) | program_of(running))
-            rows += isolated(measure_inference, spec, folder / MODEL, data_root)
+            found = _measured(spec, folder, data_root)
+            rows += found.measurements
+            notes += found.warnings
         write_json(folder / SPEC, spec.model_dump(mode="json"))
         write_json(folder / ENVIRONMENT, environment(spec.device, spec.threads) | {"notes": list(task.notes)})
         write_text(folder / RESULTS, to_csv(spec, rows))
     return notes
+
+
+def _profiled(spec: RunSpec, work: Callable[[], Compressed]) -> tuple[Compressed, list[Measurement]]:
+    """Do the work that makes the run's model; return it with what all of it cost.
+
+    Others may be at work meanwhile: ``cpu_foreign`` says how much, since energy is the machine's.
+    """
+    if spec.compressed is not spec:
+        return work(), []
+    phase = "train" if spec.method == NO_METHOD else "finetune" if spec.finetune else "compress"
+    # Without children: the process that measured ones are forked from is one, and may still be importing.
+    with profile(
+        phase, country=spec.country, children=False, meter=open_meter(spec.energy, gpu=spec.device == "cuda")
+    ) as cost:
+        result = work()
+    rows = [row for row in cost.measurements if row.metric != "duration"]  # the loop's own is there already
+    window = next(row for row in cost.measurements if row.metric == "duration")
+    return result, [*rows, Measurement(phase, "energy_window", window.value, "s")]
+
+
+def _measured(spec: RunSpec, folder: Path, data_root: Path | None) -> Profiled:
+    """Measure the run's inference and keep the raw samples; if that fails, say so and keep all else."""
+    try:
+        found: Profiled = isolated(measure_inference, spec, folder / MODEL, data_root)
+    except GnncompressError as error:
+        return Profiled(not_measured(), {}, [f"{error}; delete the folder of run {spec.run_id} to measure it again"])
+    arrays: dict[str, Any] = found.samples
+    np.savez_compressed(folder / SAMPLES, **arrays)
+    return found
 
 
 def _compress(spec: RunSpec, store: Store, task: Task, on_epoch: OnEpoch) -> Compressed:

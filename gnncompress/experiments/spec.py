@@ -22,12 +22,13 @@ class RunSpec(BaseModel):
     ``data`` and ``code`` are SHA-256 digests of the data set's raw files and of a model of the user's own, empty where
     the package itself fixes them. ``settings`` are the method's options that differ from their defaults, ``scheme`` is
     what tables show of them. Units: ``sparsity`` is the fraction of zeros among prunable weights, for structured
-    pruning the fraction of parameters removed; ``threads`` is torch's thread count.
+    pruning the fraction of parameters removed; ``threads`` is torch's thread count; ``inference_batch`` is how many
+    graphs a measured call has, 0 for all test items.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[3] = 3
+    version: Literal[4] = 4
     dataset: str
     data: str = ""
     task: str
@@ -47,6 +48,8 @@ class RunSpec(BaseModel):
     threads: Annotated[int, Field(ge=1)] = 1
     window: Window = Window()
     energy: str = "auto"
+    country: str = ""
+    inference_batch: Annotated[int, Field(ge=0)] = 0
 
     @property
     def run_id(self) -> str:

@@ -20,11 +20,12 @@ from gnncompress.errors import ResultsError
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.files import sync, writable_folder, write_json
 
-SPEC, ENVIRONMENT, RESULTS, MODEL, ERROR = (
+SPEC, ENVIRONMENT, RESULTS, MODEL, SAMPLES, ERROR = (
     "spec.json",
     "environment.json",
     "results.csv",
     "model.safetensors",
+    "samples.npz",
     "error.json",
 )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from gnncompress.errors import DatasetError, GnncompressError, UsageError
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.experiments.store import Store
+from gnncompress.profiling.energy import open_meter
 from gnncompress.profiling.isolation import start_server
 
 if TYPE_CHECKING:
@@ -61,9 +62,12 @@ class Sweep:
 
         Raises:
             DatasetError, UsageError: at once, since no other run would fare better.
+            MeasurementError: at once, if the source of energy that was asked for by name reads nothing here.
             KeyboardInterrupt: after it, finished runs are whole and the same sweep goes on where it stopped.
         """
         unique = list({spec.run_id: spec for spec in specs}.values())
+        for energy in {spec.energy for spec in unique}:
+            open_meter(energy)  # what was asked for by name must read something, before hours of training
         self._observer.planned(len(unique))
         outcome = Outcome()
         for spec in unique:

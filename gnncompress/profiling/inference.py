@@ -1,66 +1,133 @@
-"""The cost of inference: one measured window gives latency, throughput, CPU and energy together."""
+"""The cost of inference: latency, then energy over windows long enough, with CPU, memory and who else was at work."""
 
 from __future__ import annotations
 
-import gc
-import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
-import psutil
+import numpy as np
+from numpy.typing import NDArray
 
-from gnncompress.measurements import Measurement
-from gnncompress.profiling.energy import EnergyMeter, Reading
-from gnncompress.profiling.latency import Window, measure_latency
-from gnncompress.profiling.memory import current_memory, peak_memory
+from gnncompress.measurements import Measurement, measured
+from gnncompress.profiling.energy import EnergyMeter, Reading, reads
+from gnncompress.profiling.joules import name_of, reasons
+from gnncompress.profiling.latency import Window, measure_latency, repeat, warm_up
+from gnncompress.profiling.load import Load, Usage
+from gnncompress.profiling.memory import (
+    current_memory,
+    peak_memory,
+    release,
+    reset_peak,
+    resident_memory,
+    resident_peak,
+)
 
-LEAST_WARMUP = 3
-LONGEST_WARMUP = 10
+_PHASE = "inference"
+
+
+@dataclass
+class Profiled:
+    """Rows, the raw samples that they were computed from, and what the user must be told."""
+
+    measurements: list[Measurement]
+    samples: dict[str, NDArray] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
 
 
 def profile_inference(
     prepare: Callable[[], Callable[[], object]], items: Callable[[], int], window: Window, meter: EnergyMeter
-) -> list[Measurement]:
+) -> Profiled:
     """Measure the call that ``prepare`` returns; one call processes ``items()`` items.
 
-    First the warm-up, whose peak memory is sampled: what data, model and activations occupy above the memory
-    used on entry, which should be little more than imports. Building the data may for a moment take more; that
-    is not counted. Then, with no sampler running: latency of each call in seconds, throughput in items a second,
-    CPU time over wall time in percent of one core, and energy in joules a call, each component under its own name
-    with its own source.
+    First the warm-up, during which memory is watched: what data, model and activations occupy above the memory used on
+    entry, which should be little more than imports. What building the data took for a moment is not counted. Then, with
+    no sampler running, the latency of each call in seconds, throughput in items a second, CPU time over wall time in
+    percent of one core, the same of all other processes, and switches between processes. Last the energy: joules a
+    call, the median over windows of repeated calls.
     """
-    baseline = current_memory()
+    baseline, resident_baseline = current_memory(), resident_memory()
     call = prepare()
-    gc.collect()
+    release()
+    fresh = reset_peak()
+    warm = None
 
-    def warm() -> None:
-        begun = time.perf_counter()
-        for number in range(window.warmup):
-            if number >= LEAST_WARMUP and time.perf_counter() - begun > LONGEST_WARMUP * window.seconds:
-                return  # a call that takes seconds is warm after a few
-            call()
+    def warming() -> None:
+        nonlocal warm
+        warm = warm_up(call, window)
 
-    peak = peak_memory(warm)
-    process = psutil.Process()
-    cpu, wall = process.cpu_times(), time.perf_counter()
-    meter.start()
+    peak, resident = peak_memory(warming), resident_peak() if fresh else None
+    assert warm is not None
+    before = Usage.now()
     latency = measure_latency(call, window)
-    readings = meter.stop()
-    wall, used = time.perf_counter() - wall, process.cpu_times()
-    seconds = used.user - cpu.user + used.system - cpu.system
-    return [
-        Measurement("inference", "latency_median", latency.median, "s"),
-        Measurement("inference", "latency_p95", latency.p95, "s"),
-        Measurement("inference", "repetitions", len(latency.samples), "calls"),
-        Measurement("inference", "throughput", items() / latency.median, "items/s", "computed"),
-        Measurement("inference", "cpu", 100 * seconds / wall, "percent"),
-        Measurement("inference", "memory_baseline", baseline, "bytes"),
-        Measurement("inference", "memory_peak", peak - baseline, "bytes"),
-        *(_energy(reading, len(latency.samples)) for reading in readings),
+    load = Load.between(before, Usage.now())
+    found = Profiled(
+        [
+            Measurement(_PHASE, "latency_median", latency.median, "s"),
+            Measurement(_PHASE, "latency_p95", latency.quantile(0.95), "s"),
+            Measurement(_PHASE, "latency_p99", latency.quantile(0.99), "s"),
+            Measurement(_PHASE, "repetitions", len(latency.samples), "calls"),
+            Measurement(_PHASE, "warmup", warm.calls, "calls"),
+            Measurement(_PHASE, "throughput", items() / latency.median, "items/s", "computed"),
+            *load.measurements(_PHASE),
+            Measurement(_PHASE, "memory_baseline", baseline, "bytes"),
+            Measurement(_PHASE, "memory_peak", peak - baseline, "bytes"),
+            Measurement(_PHASE, "memory_resident_baseline", resident_baseline, "bytes"),
+            measured(
+                _PHASE, "memory_resident_peak", None if resident is None else resident - resident_baseline, "bytes"
+            ),
+        ],
+        {"latency": latency.samples},
+        load.warnings(_PHASE),
+    )
+    if not warm.stable:
+        found.warnings.append(f"{_PHASE}: calls were not yet stable after a warm-up of {warm.calls}")
+    _add_energy(found, call, window, meter)
+    return found
+
+
+def _add_energy(found: Profiled, call: Callable[[], object], window: Window, meter: EnergyMeter) -> None:
+    """Add joules a call of each component: median and spread (largest less smallest) over the windows, and power."""
+    if not reads(meter):
+        meter.start()
+        found.measurements += [_unavailable(reading.component) for reading in meter.stop()]
+        return
+    calls, seconds, windows = [], [], []
+    started = Usage.now()
+    for _ in range(window.energy_windows):
+        meter.start()
+        before = Usage.now()
+        calls.append(repeat(call, window.energy_seconds))
+        windows.append(meter.stop())
+        seconds.append(Load.between(before, Usage.now()).seconds)
+    load = Load.between(started, Usage.now())
+    found.measurements += [
+        Measurement(_PHASE, "energy_window", min(seconds), "s"),
+        Measurement(_PHASE, "energy_windows", len(windows), "windows"),
+        Measurement(_PHASE, "energy_repetitions", sum(calls), "calls"),
+        measured(_PHASE, "energy_cpu_foreign", load.foreign, "percent"),
+    ]
+    found.warnings += load.warnings(f"{_PHASE}, energy")
+    found.samples |= {"energy_calls": np.array(calls), "energy_seconds": np.array(seconds)}
+    for readings in zip(*windows, strict=True):
+        _add_component(found, readings, calls, seconds)
+
+
+def _add_component(found: Profiled, readings: tuple[Reading, ...], calls: list[int], seconds: list[float]) -> None:
+    component = readings[0].component
+    joules = np.array([np.nan if one.joules is None else one.joules for one in readings])
+    found.samples[name_of("energy", component)] = joules
+    failed = [one for one in readings if one.joules is None]
+    found.warnings += list(dict.fromkeys(reasons(failed)))
+    if failed:  # windows of which one failed are no fair sample of all
+        found.measurements.append(_unavailable(component))
+        return
+    a_call, source = joules / np.array(calls), readings[0].source
+    found.measurements += [
+        Measurement(_PHASE, name_of("energy", component), float(np.median(a_call)), "J", source),
+        Measurement(_PHASE, name_of("energy_spread", component), float(np.ptp(a_call)), "J", source),
+        Measurement(_PHASE, name_of("power", component), float(joules.sum() / sum(seconds)), "W", source),
     ]
 
 
-def _energy(reading: Reading, calls: int) -> Measurement:
-    """Return a reading as joules a call; the processor's is plain ``energy``."""
-    metric = "energy" if reading.component == "cpu" else f"energy_{reading.component}"
-    value = None if reading.joules is None else reading.joules / calls
-    return Measurement("inference", metric, value, "J", reading.source)
+def _unavailable(component: str) -> Measurement:
+    return Measurement(_PHASE, name_of("energy", component), None, "J", "unavailable")

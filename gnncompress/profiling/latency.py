@@ -7,46 +7,90 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
+
+# Two groups of so many calls whose medians differ by less than this are warm.
+_GROUP, _STABLE = 5, 0.05
 
 
 @dataclass(frozen=True)
 class Window:
-    """How long to measure: warm-up calls, then at least so many repetitions AND so many seconds.
+    """How long to measure: at least so many repetitions AND so many seconds.
 
-    The warm-up of a slow call ends early: after ten times ``seconds``, but never before the third call.
+    The warm-up ends when calls have become stable, after ``warmup`` calls at most; that of a slow call after ten times
+    ``seconds``, but never before the third call. Energy is read ``energy_windows`` times over ``energy_seconds`` each.
     """
 
-    warmup: int = 30
+    warmup: int = 300
     repetitions: int = 30
     seconds: float = 1.0
+    energy_seconds: float = 10.0
+    energy_windows: int = 3
 
 
 @dataclass(frozen=True)
 class Latency:
-    """The raw durations of single calls, in seconds."""
+    """The raw durations of single calls, in seconds [n]."""
 
-    samples: tuple[float, ...]
+    samples: NDArray[np.float64]
 
     @property
     def median(self) -> float:
         """The median call, in seconds."""
         return float(np.median(self.samples))
 
-    @property
-    def p95(self) -> float:
-        """The 95th percentile, in seconds."""
-        return float(np.quantile(self.samples, 0.95))
+    def quantile(self, fraction: float) -> float:
+        """Return the duration that a ``fraction`` of the calls do not exceed, in seconds."""
+        return float(np.quantile(self.samples, fraction))
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """How many calls it took, and whether they had become stable at the end."""
+
+    calls: int
+    stable: bool
+
+
+def warm_up(call: Callable[[], object], window: Window) -> WarmUp:
+    """Call until the median of the last five calls is within 5 % of that of the five before them."""
+    samples: list[float] = []
+    begun = time.perf_counter()
+    while len(samples) < window.warmup:
+        if len(samples) >= 3 and time.perf_counter() - begun > 10 * window.seconds:
+            break  # a call that takes seconds is warm after a few
+        started = time.perf_counter()
+        call()
+        samples.append(time.perf_counter() - started)
+        if len(samples) % _GROUP == 0 and len(samples) >= 2 * _GROUP:
+            last, before = np.median(samples[-_GROUP:]), np.median(samples[-2 * _GROUP : -_GROUP])
+            if abs(last - before) <= _STABLE * before:
+                return WarmUp(len(samples), True)
+    return WarmUp(len(samples), False)
 
 
 def measure_latency(call: Callable[[], object], window: Window) -> Latency:
     """Time ``call`` alone, over and over, for as long as ``window`` asks; the caller has warmed it up.
 
-    The clock is read around the call only. On an accelerator ``call`` must itself wait for the device.
+    The clock is monotonic and read around the call only. On an accelerator ``call`` must itself wait for the device.
     """
+    clock = time.perf_counter
     samples: list[float] = []
-    begin = time.perf_counter()
-    while len(samples) < window.repetitions or time.perf_counter() - begin < window.seconds:
-        started = time.perf_counter()
+    begun = clock()
+    ended = begun
+    while len(samples) < window.repetitions or ended - begun < window.seconds:
+        started = clock()
         call()
-        samples.append(time.perf_counter() - started)
-    return Latency(tuple(samples))
+        ended = clock()
+        samples.append(ended - started)
+    return Latency(np.array(samples))
+
+
+def repeat(call: Callable[[], object], seconds: float) -> int:
+    """Call over and over, for at least ``seconds`` and once at least; return how often."""
+    calls = 0
+    until = time.perf_counter() + seconds
+    while not calls or time.perf_counter() < until:
+        call()
+        calls += 1
+    return calls

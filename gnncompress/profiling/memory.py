@@ -1,49 +1,125 @@
-"""Peak memory of this process above a baseline.
+"""Memory of this process and of a process tree, now and at its peak.
 
-The peak is sampled by a thread. What is sampled is the anonymous memory of the process where the system tells
-it (Linux), else its resident set: library pages that are read from disk on first use would otherwise be counted
-as memory of the model.
+Two figures, since neither is enough alone. Resident memory is everything in RAM, library code included, and its peak
+is the kernel's own and exact (VmHWM). Anonymous memory leaves out the pages of files, so that library code which is
+read from disk on first use is not counted as memory of a model; its peak is sampled.
 """
 
 from __future__ import annotations
 
-import threading
+import ctypes
+import gc
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
+from gnncompress.profiling.sampling import Sampler
+
 _STATUS = Path("/proc/self/status")
+_RESET = Path("/proc/self/clear_refs")
+_RESET_PEAK = "5"
 _INTERVAL = 0.001
+# So many samples of a tree are made between two searches for processes that are new in it.
+_SEARCH_EVERY = 10
 
 
 def current_memory() -> int:
-    """Return the memory this process uses now, in bytes: anonymous pages if known, else its resident set."""
-    if _STATUS.exists():
-        for line in _STATUS.read_text().splitlines():
-            if line.startswith("RssAnon:"):
-                return int(line.split()[1]) * 1024
-    return int(psutil.Process().memory_info().rss)
+    """Return the memory this process uses now, in bytes: anonymous pages if known (Linux), else its resident set."""
+    return _status("RssAnon") or int(psutil.Process().memory_info().rss)
+
+
+def resident_memory() -> int:
+    """Return the resident set of this process, in bytes."""
+    return _status("VmRSS") or int(psutil.Process().memory_info().rss)
+
+
+def resident_peak() -> int | None:
+    """Return the largest resident set of this process since ``reset_peak``, or since it began; None if unknown.
+
+    Source: proc_pid_status(5), VmHWM.
+    """
+    return _status("VmHWM")
+
+
+def reset_peak() -> bool:
+    """Let the resident peak begin anew; say whether the kernel did it.
+
+    Source: proc_pid_clear_refs(5), value 5.
+    """
+    try:
+        _RESET.write_text(_RESET_PEAK)
+    except OSError:
+        return False
+    return True
+
+
+def release() -> None:
+    """Give back what is no longer used, so that what was needed to build something is not counted to it."""
+    gc.collect()
+    if sys.platform == "linux":
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # musl has none
+        if trim is not None:
+            trim(0)
 
 
 def peak_memory(call: Callable[[], object]) -> int:
     """Run ``call`` and return the highest memory seen meanwhile, in bytes.
 
-    Memory is read every millisecond, and once before and after; a peak shorter than that may be missed.
+    Memory is read every millisecond (less often, should that take too much), and once before and after; a peak shorter
+    than that may be missed.
     """
     peak = current_memory()
-    done = threading.Event()
 
     def sample() -> None:
         nonlocal peak
-        while not done.wait(_INTERVAL):
-            peak = max(peak, current_memory())
+        peak = max(peak, current_memory())
 
-    sampler = threading.Thread(target=sample, daemon=True)
-    sampler.start()
-    try:
+    with Sampler(sample, _INTERVAL):
         call()
-    finally:
-        done.set()
-        sampler.join()
     return max(peak, current_memory())
+
+
+class TreeMemory:
+    """The resident memory of a process and, with its ``children``, all below it; shared pages are counted for each."""
+
+    def __init__(self, pid: int | None = None, children: bool = True) -> None:
+        self._root, self._children = psutil.Process(pid), children
+        self._tree = [self._root]
+        self._samples = 0
+        self.peak = 0
+
+    def sample(self) -> None:
+        """Look once; ``peak`` is the largest sum seen."""
+        if self._children and self._samples % _SEARCH_EVERY == 0:
+            self._search()
+        self._samples += 1
+        self.peak = max(self.peak, self.now())
+
+    def now(self) -> int:
+        """Return the sum over the processes known, in bytes."""
+        total = 0
+        for process in self._tree:
+            try:
+                total += process.memory_info().rss
+            except psutil.Error:  # it has ended
+                continue
+        return total
+
+    def _search(self) -> None:
+        try:
+            self._tree = [self._root, *self._root.children(recursive=True)]
+        except psutil.Error:
+            self._tree = [self._root]
+
+
+def _status(name: str) -> int | None:
+    try:
+        text = _STATUS.read_text()
+    except OSError:
+        return None
+    for line in text.splitlines():
+        if line.startswith(f"{name}:"):
+            return int(line.split()[1]) * 1024
+    return None

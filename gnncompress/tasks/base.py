@@ -4,11 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from gnncompress.errors import TaskError
 from gnncompress.measurements import Measurement
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Labels and outputs of the test items, and what scores any of them by the task's primary metric.
+
+    Shapes: ``truth`` [n] or [n, T], ``outputs`` [n], [n, C] or [n, T]; ``score`` takes both, None if it has no value.
+    """
+
+    truth: NDArray
+    outputs: NDArray
+    score: Callable[[NDArray, NDArray], float | None]
 
 
 class Task(ABC):
@@ -43,8 +58,18 @@ class Task(ABC):
         """Score the test items, each score beside that of the best constant predictor (``majority_``)."""
 
     @abstractmethod
-    def inference(self, model: nn.Module) -> Callable[[], object]:
-        """Return the call that predicts ``items`` items, with everything but the model's own work done before."""
+    def predictions(self, model: nn.Module) -> Predictions:
+        """Return what the model says of the test items, to be scored item by item."""
+
+    @abstractmethod
+    def inference(self, model: nn.Module, batch: int = 0) -> Callable[[], object]:
+        """Return the call that predicts ``items`` items, with everything but the model's own work done before.
+
+        ``batch`` is how many graphs a call has instead, 0 for all items.
+
+        Raises:
+            TaskError: if there are not so many.
+        """
 
     @abstractmethod
     def example(self, model: nn.Module) -> Tensor:
@@ -57,6 +82,16 @@ class Task(ABC):
         Raises:
             TaskError: if the model cannot take the data, or returns another shape than the task needs.
         """
+
+
+def insist_on_no_batch(batch: int, task: str) -> None:
+    """Refuse batches of graphs.
+
+    Raises:
+        TaskError: saying that the task has one graph.
+    """
+    if batch:
+        raise TaskError(f"a batch of {batch}: {task} is measured on its whole graph")
 
 
 def auxiliary_loss(model: nn.Module) -> Tensor | float:

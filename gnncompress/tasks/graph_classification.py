@@ -7,20 +7,23 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch, Data
 
 from gnncompress.errors import TaskError
 from gnncompress.measurements import GRAPHS, MULTILABEL, Measurement
-from gnncompress.tasks.base import Task, auxiliary_loss
+from gnncompress.tasks.base import Predictions, Task, auxiliary_loss
 from gnncompress.tasks.batching import GraphBlock, portions
 from gnncompress.tasks.calling import call, insist_on_parameters, probe
 from gnncompress.tasks.labels import absent_classes
 from gnncompress.tasks.metrics import (
     Scores,
+    accuracy,
     classification_scores,
     constant_scores,
+    multilabel_roc_auc,
     multilabel_scores,
     predicted_classes,
     rows,
@@ -55,8 +58,16 @@ class _GraphTask(Task):
         """Return the mean loss over the graphs of the batch."""
         return self.criterion(call(model, batch), batch.y) + auxiliary_loss(model)
 
-    def inference(self, model: nn.Module) -> Callable[[], object]:
-        """Return the call that computes the logits of the test graphs, from batches that are made before."""
+    def inference(self, model: nn.Module, batch: int = 0) -> Callable[[], object]:
+        """Return the call that computes the logits of the test graphs, from batches that are made before.
+
+        With ``batch`` a call has the first so many test graphs, as one batch.
+        """
+        if batch > self._test.numel():
+            raise TaskError(f"a batch of {batch}: there are {self._test.numel()} test graphs; measure fewer")
+        if batch:
+            few = self._block.batch(self._test[:batch])
+            return lambda: call(model, few)
         return lambda: [call(model, batch) for batch in self._fixed["test"]]
 
     def example(self, model: nn.Module) -> Tensor:
@@ -84,6 +95,17 @@ class _GraphTask(Task):
     def criterion(self, logits: Tensor, y: Tensor) -> Tensor:
         """Return the mean loss of logits [G, outputs]."""
 
+    @torch.no_grad()
+    def predictions(self, model: nn.Module) -> Predictions:
+        """Return labels and logits of the test graphs."""
+        logits, target = self._logits(model, "test"), self.labels[self._test]
+        return Predictions(target.cpu().numpy(), logits.double().cpu().numpy(), self.primary)
+
+    @staticmethod
+    @abstractmethod
+    def primary(truth: NDArray, logits: NDArray) -> float | None:
+        """Return the score that the task is judged by."""
+
     def _batched(self, indices: Tensor) -> list[Batch]:
         return [self._block.batch(part) for part in indices.split(EVALUATION_BATCH)]
 
@@ -103,6 +125,7 @@ class GraphClassification(_GraphTask):
     """
 
     name: ClassVar[str] = GRAPHS
+    primary = staticmethod(accuracy)
 
     def __init__(self, graphs: Sequence[Data], split: Split, device: str = "cpu") -> None:
         classes = int(max(int(graph.y) for graph in graphs)) + 1
@@ -142,6 +165,7 @@ class MultilabelGraphClassification(_GraphTask):
     """
 
     name: ClassVar[str] = MULTILABEL
+    primary = staticmethod(multilabel_roc_auc)
 
     def __init__(self, graphs: Sequence[Data], split: Split, device: str = "cpu") -> None:
         super().__init__(graphs, split, int(graphs[0].y.numel()), device)

@@ -15,10 +15,10 @@ from torch_geometric.utils import to_undirected
 
 from gnncompress.errors import TaskError
 from gnncompress.measurements import LINKS, Measurement
-from gnncompress.tasks.base import Task, auxiliary_loss
+from gnncompress.tasks.base import Predictions, Task, auxiliary_loss, insist_on_no_batch
 from gnncompress.tasks.calling import call, insist_on_parameters, probe, wants
 from gnncompress.tasks.links import LinkSplit, sample_non_edges
-from gnncompress.tasks.metrics import best_threshold, link_scores, predicted_classes, rows
+from gnncompress.tasks.metrics import best_threshold, link_roc_auc, link_scores, predicted_classes, rows
 
 EMBEDDING = 64
 EXAMPLE = 32
@@ -94,13 +94,21 @@ class LinkPrediction(Task):
             *rows(link_scores(truth, np.zeros_like(values), 0.0), "majority_"),
         ]
 
-    def inference(self, model: nn.Module) -> Callable[[], object]:
+    @torch.no_grad()
+    def predictions(self, model: nn.Module) -> Predictions:
+        """Return test pairs that are edges and logits, scored by ROC-AUC."""
+        pairs, truth = self._test
+        logits = self._logits(model.eval(), pairs)
+        return Predictions(np.asarray(truth), logits.double().cpu().numpy(), link_roc_auc)
+
+    def inference(self, model: nn.Module, batch: int = 0) -> Callable[[], object]:
         """Return the call that computes the logits of the test pairs, the graph's embeddings included.
 
         What a model remembers by itself is left out of all but the first call: ``walkpool`` keeps the enclosing
         subgraphs of the pairs it was asked for, which depend on the graph alone. Measured latency is that of a warm
         model: on Cora about 1.1 s, where the first call takes 1.5 s.
         """
+        insist_on_no_batch(batch, self.name)
         pairs, _ = self._test
         data = self._given(model, pairs)
         return lambda: self._scored(model, data, pairs)

@@ -25,6 +25,23 @@ def classification_scores(truth: NDArray, probabilities: NDArray) -> Scores:
     }
 
 
+def accuracy(truth: NDArray, logits: NDArray) -> float:
+    """Return the fraction of items [n] whose largest of logits [n, C] is that of their class."""
+    return float((logits.argmax(1) == truth).mean())
+
+
+def link_roc_auc(truth: NDArray, logits: NDArray) -> float | None:
+    """Return the ROC-AUC of pairs [n], None where all are links or none is, or a logit is not finite."""
+    if not np.isfinite(logits).all() or len(np.unique(truth)) < 2:
+        return None
+    return float(roc_auc_score(truth, logits))
+
+
+def multilabel_roc_auc(truth: NDArray, logits: NDArray) -> float | None:
+    """Return the mean ROC-AUC of labels [n, T], as ``multilabel_scores`` has it."""
+    return multilabel_scores(truth, logits)["roc_auc"]  # ranks are those of probabilities
+
+
 def constant_scores(truth: NDArray, majority: int, classes: int) -> Scores:
     """Score the predictor that always answers ``majority``; its ROC-AUC is that of any constant, 0.5."""
     constant = np.zeros((truth.size, classes))

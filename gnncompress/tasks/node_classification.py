@@ -12,10 +12,10 @@ from torch_geometric.data import Data
 
 from gnncompress.errors import TaskError
 from gnncompress.measurements import NODES, Measurement
-from gnncompress.tasks.base import Task, auxiliary_loss
+from gnncompress.tasks.base import Predictions, Task, auxiliary_loss, insist_on_no_batch
 from gnncompress.tasks.calling import call, insist_on_parameters, probe
 from gnncompress.tasks.labels import absent_classes
-from gnncompress.tasks.metrics import classification_scores, constant_scores, predicted_classes, rows
+from gnncompress.tasks.metrics import accuracy, classification_scores, constant_scores, predicted_classes, rows
 from gnncompress.tasks.splits import Split
 
 
@@ -70,8 +70,15 @@ class NodeClassification(Task):
             *rows(constant_scores(truth, majority, self.outputs), "majority_"),
         ]
 
-    def inference(self, model: nn.Module) -> Callable[[], object]:
+    @torch.no_grad()
+    def predictions(self, model: nn.Module) -> Predictions:
+        """Return classes and logits of the test nodes, scored by accuracy."""
+        logits = call(model.eval(), self.data)[self.test_nodes]
+        return Predictions(self.data.y[self.test_nodes].cpu().numpy(), logits.cpu().numpy(), accuracy)
+
+    def inference(self, model: nn.Module, batch: int = 0) -> Callable[[], object]:
         """Return the call that computes the logits of all nodes."""
+        insist_on_no_batch(batch, self.name)
         return lambda: call(model, self.data)
 
     def example(self, model: nn.Module) -> Tensor:

@@ -1,0 +1,95 @@
+"""``gnncompress compare``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gnncompress.cli import options
+
+if TYPE_CHECKING:
+    from gnncompress.experiments.comparing import Compared, Comparison
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "  gnncompress compare runs/0123456789abcdef runs/fedcba9876543210\n\n"
+    "  gnncompress compare runs/0123456789abcdef/model.safetensors runs/fedcba9876543210/model.safetensors --quick"
+)
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(help="A run's folder, or its model.safetensors.", metavar="A")],
+    b: Annotated[Path, typer.Argument(help="Another run's, on the same data and split.", metavar="B")],
+    rounds: Annotated[int, typer.Option("--rounds", min=5, help="Rounds of latency; each loads both anew.")] = 20,
+    seconds: Annotated[float, typer.Option("--seconds", help="Seconds of latency a round.")] = 1.0,
+    confidence: Annotated[float, typer.Option("--confidence", help="Of the intervals.")] = 0.99,
+    batch_size: options.BatchSize = 0,
+    threads: options.Threads = 1,
+    energy: options.Energy = "auto",
+    energy_seconds: Annotated[
+        float | None,
+        typer.Option("--energy-seconds", help="Seconds of each of ten windows of energy a side. Default: 10."),
+    ] = None,
+    quick: options.Quick = False,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order and the bootstrap.")] = 0,
+    data_root: options.DataRoot = None,
+    as_json: options.Json = False,
+    debug: options.Debug = False,
+) -> None:
+    """Compare two runs' models: quality on the same items, latency and energy in turns, and what may be said of them.
+
+    Intervals come from paired bootstraps; a difference is named only where its interval leaves out none.
+    """
+    from gnncompress.experiments.comparing import Settings
+    from gnncompress.experiments.comparing import compare as compare_runs
+
+    settings = Settings(
+        rounds=rounds,
+        seconds=seconds,
+        confidence=confidence,
+        batch_size=batch_size,
+        threads=threads,
+        energy=energy,
+        energy_seconds=options.energy_seconds(energy_seconds, quick),
+        seed=seed,
+    )
+    found = compare_runs(a, b, data_root, settings)
+    if as_json:
+        typer.echo(json.dumps(found.to_dict()))
+    else:
+        _show(found)
+
+
+def _show(found: Comparison) -> None:
+    from rich.markup import escape
+    from rich.table import Table
+
+    from gnncompress.cli.console import errors, output
+
+    table = Table("", f"A {found.a}", f"B {found.b}", "B against A", "source", "verdict", box=None, pad_edge=False)
+    for one in found.figures:
+        table.add_row(
+            one.metric, _value(one.a, one.unit), _value(one.b, one.unit), _interval(one), one.source, one.verdict
+        )
+    output.print(table)
+    output.print(f"intervals: {100 * found.confidence:g} %, paired bootstrap", highlight=False)
+    for note in found.notes:
+        errors.print(f"[yellow]warning:[/] {escape(note)}", soft_wrap=True, highlight=False)
+
+
+def _value(value: float, unit: str) -> str:
+    if unit == "s":
+        return f"{1e3 * value:.4g} ms"
+    return f"{value:,.0f} {unit}" if unit == "bytes" else f"{value:.4g}" + ("" if unit == "fraction" else f" {unit}")
+
+
+def _interval(one: Compared) -> str:
+    if one.difference is None:
+        return f"x {one.b / one.a:.3g}"
+    found = one.difference.as_ratio() if one.ratio else one.difference
+    if one.ratio:
+        return f"x {found.value:.4g} ({found.low:.4g} to {found.high:.4g})"
+    return f"{found.value:+.4f} ({found.low:+.4f} to {found.high:+.4f})"

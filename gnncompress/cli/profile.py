@@ -1,0 +1,79 @@
+"""``gnncompress profile``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from gnncompress.cli import options
+from gnncompress.errors import GnncompressError, UsageError
+
+EXAMPLES = (
+    "Examples:\n\n"
+    "  gnncompress profile -- python train.py --epochs 10\n\n"
+    "  gnncompress profile --output costs.csv --label baseline --country FRA -- python train.py"
+)
+# What follows belongs to the command, dashes or not.
+SETTINGS = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+def profile(
+    command: Annotated[list[str], typer.Argument(help="The command, after --.", metavar="-- COMMAND")],
+    target: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Append the rows to this CSV file. Default: only show them."),
+    ] = None,
+    label: Annotated[
+        str | None,
+        typer.Option("--label", help="Its name in the rows' column model. Default: the command's."),
+    ] = None,
+    energy: options.Energy = "auto",
+    country: options.Country = "",
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no table.")] = False,
+    debug: options.Debug = False,
+) -> None:
+    """Run any command and measure its process tree: time, CPU, memory, energy; its output and exit code are kept.
+
+    The table is printed on standard error when the command has ended.
+    """
+    from gnncompress.cli.console import errors
+    from gnncompress.profiling.command import profile_command
+    from gnncompress.profiling.energy import insist_on_meter
+    from gnncompress.profiling.records import append_rows, insist_on_writable
+
+    insist_on_meter(energy)
+    if command[0].startswith("-") and command[0] != "-":
+        raise UsageError(f"unknown option {command[0]}; the command comes after --")
+    if target is not None:
+        insist_on_writable(target)
+    ended = profile_command(command, "profile", energy, country)
+    if not quiet:
+        _show(ended.measurements)
+    for warning in ended.warnings:
+        errors.print(f"[yellow]warning:[/] {_escape(warning)}", soft_wrap=True, highlight=False)
+    if target is not None:
+        try:
+            append_rows(target, label or Path(command[0]).name, ended.measurements)
+        except (GnncompressError, OSError) as error:  # the command's own result is not lost over it
+            errors.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+            raise typer.Exit(ended.status or 1) from error
+    raise typer.Exit(ended.status)
+
+
+def _show(measurements: list) -> None:
+    from rich.table import Table
+
+    from gnncompress.cli.console import errors
+
+    table = Table("metric", "value", "unit", "source", box=None, pad_edge=False)
+    for row in measurements:
+        table.add_row(row.metric, "" if row.value is None else f"{row.value:,.6g}", row.unit, row.source)
+    errors.print(table)
+
+
+def _escape(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(" ".join(text.split()))

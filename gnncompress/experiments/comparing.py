@@ -1,0 +1,240 @@
+"""Two runs' models against each other: quality on the same items, latency and energy in turns."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import ValidationError
+from torch import nn
+
+from gnncompress.checkpoints import load_checkpoint
+from gnncompress.errors import ResultsError, UsageError
+from gnncompress.experiments.building import load_model, load_task
+from gnncompress.experiments.inference import inferring
+from gnncompress.experiments.spec import RunSpec
+from gnncompress.experiments.store import MODEL, SPEC
+from gnncompress.factories import is_reference, source_digest
+from gnncompress.measurements import PRIMARY_METRIC
+from gnncompress.profiling.comparison import (
+    Difference,
+    difference,
+    difference_of_scores,
+    energies,
+    interleaved,
+)
+from gnncompress.profiling.energy import insist_on_meter, open_meter
+from gnncompress.profiling.isolation import isolated, start_server
+from gnncompress.profiling.joules import name_of
+from gnncompress.profiling.latency import Window
+from gnncompress.profiling.load import Load, Usage
+from gnncompress.tasks.base import Predictions, Task
+
+# What must be the same for two runs to be judged by the same items.
+_SAME = ("dataset", "data", "task", "split")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One figure of A and of B, and the interval of their difference: of B / A if ``ratio``, else of B - A.
+
+    ``difference`` is None for what is exact, such as the size of a file.
+    """
+
+    metric: str
+    unit: str
+    a: float
+    b: float
+    difference: Difference | None
+    source: str
+    ratio: bool = True
+    better: int = -1
+    """1 where more is better, -1 where less is."""
+
+    @property
+    def verdict(self) -> str:
+        """What may be said, in words."""
+        if self.difference is None:
+            return f"B has {_percent(self.b / self.a)} of A's"
+        if not self.difference.significant:
+            return "no difference shown"
+        gain = self.difference.value * self.better
+        if self.ratio:
+            times = math.exp(abs(self.difference.value))
+            return f"B is {times:.3g} times {'better' if gain > 0 else 'worse'}"
+        return f"B is {'better' if gain > 0 else 'worse'} by {abs(self.difference.value):.3g}"
+
+
+@dataclass
+class Comparison:
+    """What came of A against B; ``notes`` say what could not be compared and what disturbed the measurement."""
+
+    a: str
+    b: str
+    confidence: float
+    figures: list[Compared]
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all of it as JSON values; intervals of ratios are those of B / A."""
+        return {
+            "a": self.a,
+            "b": self.b,
+            "confidence": self.confidence,
+            "figures": [_plain(one) for one in self.figures],
+            "notes": self.notes,
+        }
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How long to measure: ``rounds`` of ``seconds`` for latency, ``energy_windows`` of ``energy_seconds`` each."""
+
+    rounds: int = 20
+    seconds: float = 1.0
+    energy: str = "auto"
+    energy_windows: int = 10
+    energy_seconds: float = 10.0
+    threads: int = 1
+    confidence: float = 0.99
+    batch_size: int = 0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        insist_on_meter(self.energy)
+        if not 0.5 <= self.confidence < 1:
+            raise UsageError(f"--confidence {self.confidence:g}: must be at least 0.5 and below 1")
+        if self.rounds < 5 or self.threads < 1 or self.energy_windows < 2 or self.batch_size < 0:
+            raise UsageError("at least 5 rounds, 2 windows of energy and 1 thread are needed")
+        if not 0 < self.seconds < math.inf or not 0.1 <= self.energy_seconds < math.inf:
+            raise UsageError(f"rounds of {self.seconds:g} s, windows of energy of {self.energy_seconds:g} s: too short")
+
+
+def compare(
+    a: str | Path, b: str | Path, data_root: str | Path | None = None, settings: Settings | None = None
+) -> Comparison:
+    """Compare two runs, each named by its folder or its model.safetensors, alone on the machine, in another process.
+
+    Both models infer in turns, each in its run's own way (floats, simulated, integers); every round loads them anew.
+    Intervals are bootstrapped: over rounds for latency, over pairs of windows for energy, over test items for quality.
+
+    Raises:
+        ResultsError: if a run's files cannot be used.
+        UsageError: if the runs differ in data, task or split, or an option is wrong.
+        MeasurementError: if the source of energy that was asked for by name reads nothing here.
+    """
+    settings = settings or Settings()
+    root = Path(data_root) if data_root else None
+    folders = [_folder(Path(path)) for path in (a, b)]
+    specs = [_spec(folder) for folder in folders]
+    differing = [name for name in _SAME if getattr(specs[0], name) != getattr(specs[1], name)]
+    if differing:
+        names = ", ".join(f"{name} {getattr(spec, name)}" for name in differing for spec in specs)
+        raise UsageError(f"{folders[0]} and {folders[1]} are not judged by the same items: {names}")
+    start_server(["gnncompress.experiments.comparing"])
+    found: Comparison = isolated(_compare, specs, folders, root, settings)
+    return found
+
+
+def _compare(specs: list[RunSpec], folders: list[Path], root: Path | None, settings: Settings) -> Comparison:
+    torch.set_num_threads(settings.threads)
+    tasks = [load_task(spec, root) for spec in specs]
+
+    def model(which: int) -> nn.Module:
+        return load_model(specs[which], tasks[which], load_checkpoint(folders[which] / MODEL))
+
+    def call(which: int) -> Callable[[], object]:
+        return inferring(tasks[which].inference(model(which), settings.batch_size), specs[which].device)
+
+    makers = [lambda: call(0), lambda: call(1)]
+    meter = open_meter(settings.energy, gpu=any(spec.device == "cuda" for spec in specs))
+    found = Comparison(specs[0].run_id, specs[1].run_id, settings.confidence, [])
+    found.figures += _quality(tasks, [model(0), model(1)], settings)
+    of_a, of_b = ((folder / MODEL).stat().st_size for folder in folders)
+    found.figures.append(Compared("checkpoint_size", "bytes", of_a, of_b, None, "measured"))
+    before = Usage.now()
+    rounds = interleaved(makers, settings.rounds, settings.seconds, Window(), settings.seed)
+    a, b = np.median(rounds.seconds, axis=0)
+    faster = difference(rounds.log_ratios, settings.confidence, settings.seed)
+    found.figures.append(Compared("latency_median", "s", float(a), float(b), faster, "measured"))
+    joules, notes = energies([makers[0](), makers[1]()], meter, settings.energy_windows, settings.energy_seconds)
+    for component, (values, source) in joules.items():
+        cheaper = difference(np.log(values[:, 1] / values[:, 0]), settings.confidence, settings.seed)
+        a, b = np.median(values, axis=0)
+        found.figures.append(Compared(name_of("energy", component), "J", float(a), float(b), cheaper, source))
+    found.notes += [*notes, *Load.between(before, Usage.now()).warnings("comparison")]
+    return found
+
+
+def _quality(tasks: list[Task], models: list[nn.Module], settings: Settings) -> list[Compared]:
+    a, b = (task.predictions(model) for task, model in zip(tasks, models, strict=True))
+    metric = PRIMARY_METRIC[tasks[0].name]
+    if not np.array_equal(a.truth, b.truth, equal_nan=a.truth.dtype.kind == "f"):
+        raise UsageError("the runs' test items have other labels; compare runs of one data set and split")
+    scores = a.score(a.truth, a.outputs), b.score(b.truth, b.outputs)
+    gap = difference_of_scores(_gap(a, b), len(a.truth), settings.confidence, seed=settings.seed)
+    if gap is None or scores[0] is None or scores[1] is None:
+        return []
+    return [Compared(metric, "fraction", scores[0], scores[1], gap, "measured", ratio=False, better=1)]
+
+
+def _gap(a: Predictions, b: Predictions) -> Callable[[NDArray], float | None]:
+    def gap(items: NDArray) -> float | None:
+        of_a, of_b = (one.score(one.truth[items], one.outputs[items]) for one in (a, b))
+        return None if of_a is None or of_b is None else of_b - of_a
+
+    return gap
+
+
+def _folder(path: Path) -> Path:
+    folder = path.parent if path.name == MODEL else path
+    for name in (SPEC, MODEL):
+        if not (folder / name).is_file():
+            raise ResultsError(
+                f"{folder}: has no {name}; name the folder of a finished run, such as runs/0123456789abcdef"
+            )
+    return folder
+
+
+def _spec(folder: Path) -> RunSpec:
+    file = folder / SPEC
+    try:
+        spec = RunSpec.model_validate(json.loads(file.read_text()))
+    except (OSError, ValueError, ValidationError) as error:
+        detail = " ".join(str(error).split())[:200]
+        raise ResultsError(
+            f"{file}: is no spec of this version of gnncompress ({detail}); make the run again"
+        ) from error
+    if is_reference(spec.model) and source_digest(spec.model) != spec.code:
+        raise ResultsError(f"{file}: {spec.model} has changed since the run was made; make the run again")
+    return spec
+
+
+def _plain(one: Compared) -> dict[str, Any]:
+    interval = one.difference
+    if interval is not None and one.ratio:
+        interval = interval.as_ratio()
+    return {
+        "metric": one.metric,
+        "unit": one.unit,
+        "a": one.a,
+        "b": one.b,
+        "kind": "ratio" if one.ratio else "difference",
+        "value": one.b / one.a if interval is None else interval.value,
+        "low": None if interval is None else interval.low,
+        "high": None if interval is None else interval.high,
+        "significant": None if one.difference is None else one.difference.significant,
+        "source": one.source,
+        "verdict": one.verdict,
+    }
+
+
+def _percent(fraction: float) -> str:
+    return f"{100 * fraction:.3g} %"

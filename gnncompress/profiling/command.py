@@ -1,0 +1,146 @@
+"""What any command costs, seen from outside: its output, its exit status and Ctrl-C pass through untouched."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from types import FrameType
+
+import psutil
+
+from gnncompress.errors import CommandError, UsageError
+from gnncompress.measurements import Measurement
+from gnncompress.profiling.energy import open_meter
+from gnncompress.profiling.joules import co2_rows, energy_rows, reasons
+from gnncompress.profiling.load import Load, Usage
+from gnncompress.profiling.memory import TreeMemory
+from gnncompress.profiling.sampling import Sampler
+
+_INTERVAL = 0.02
+_CANNOT_RUN, _NOT_FOUND = 126, 127
+_MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A command that has ended: its exit status (128 + the number of the signal that killed it), rows and warnings."""
+
+    status: int
+    measurements: list[Measurement]
+    warnings: list[str]
+
+
+def profile_command(command: Sequence[str], phase: str, energy: str = "auto", country: str = "") -> Ended:
+    """Run ``command`` and measure it, with all the processes that it starts and waits for.
+
+    CPU time, its largest process's peak and its switches are the kernel's own figures (wait4); ``memory_peak`` is the
+    resident memory of the whole tree, sampled every 20 ms, pages that are shared counted for each. Energy is the
+    machine's. Meanwhile this process sleeps but for the samples, and holds no lock: the command may measure, too.
+
+    Raises:
+        CommandError: if the command cannot be started (exit code 127 or 126, as in a shell).
+        MeasurementError: if the source of energy that was asked for by name reads nothing here.
+        UsageError: for an unknown country, or where the system has no wait4.
+    """
+    if not hasattr(os, "wait4"):
+        raise UsageError("profiling a command needs a POSIX system; use 'with gnncompress.profile(...)' in Python")
+    co2_rows([], country)
+    meter = open_meter(energy, gpu=True)
+    with _passing_signals_on() as child:
+        meter.start()
+        before = Usage.now()
+        process = _started(command)
+        child.append(process)
+        memory = _Tree(process.pid)
+        with Sampler(memory.sample, _INTERVAL):
+            _, status, used = os.wait4(process.pid, 0)
+        load = Load.between(before, Usage.now())
+        readings = meter.stop()
+        code = os.waitstatus_to_exitcode(status)
+        process.returncode = code  # it has been waited for
+    seconds = used.ru_utime + used.ru_stime
+    rows = energy_rows(phase, readings, load.seconds)
+    foreign = load.foreign
+    ended = [
+        Measurement(phase, "duration", load.seconds, "s"),
+        Measurement(phase, "exit_status", code if code >= 0 else 128 - code, "status"),
+        Measurement(phase, "cpu", 100 * seconds / load.seconds, "percent"),
+        Measurement(phase, "cpu_duration", seconds, "s"),
+        Measurement(phase, "cpu_foreign", foreign, "percent", "unavailable" if foreign is None else "measured"),
+        Measurement(phase, "context_switches_voluntary", used.ru_nvcsw, "switches"),
+        Measurement(phase, "context_switches_involuntary", used.ru_nivcsw, "switches"),
+        memory.measurement(phase),
+        Measurement(phase, "memory_peak_process", used.ru_maxrss * _MAXRSS_BYTES, "bytes"),
+        *rows,
+        *co2_rows(rows, country),
+    ]
+    return Ended(code if code >= 0 else 128 - code, ended, [*load.warnings(phase), *reasons(readings)])
+
+
+class _Tree:
+    """The memory of a command's processes; nothing if it ended before it was looked at."""
+
+    def __init__(self, pid: int) -> None:
+        try:
+            self._memory: TreeMemory | None = TreeMemory(pid)
+        except psutil.Error:
+            self._memory = None
+
+    def sample(self) -> None:
+        if self._memory is not None:
+            self._memory.sample()
+
+    def measurement(self, phase: str) -> Measurement:
+        peak = self._memory.peak if self._memory is not None else 0
+        return Measurement(phase, "memory_peak", peak or None, "bytes", "measured" if peak else "unavailable")
+
+
+def _started(command: Sequence[str]) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(command)
+    except FileNotFoundError as error:
+        raise CommandError(f"{command[0]}: no such command", _NOT_FOUND) from error
+    except OSError as error:
+        raise CommandError(f"{command[0]}: cannot be run ({error.strerror})", _CANNOT_RUN) from error
+
+
+@contextlib.contextmanager
+def _passing_signals_on() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Outlive what is sent to end the command, and pass on what only this process got.
+
+    A terminal sends Ctrl-C to everything in the foreground, the command included; without one it reaches only us.
+    """
+    child: list[subprocess.Popen[bytes]] = []
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        if child and not (number == signal.SIGINT and _in_foreground()):
+            child[0].send_signal(number)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield child
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+    # A handler, not SIG_IGN, which the command would inherit.
+    before = {number: signal.signal(number, pass_on) for number in numbers}
+    try:
+        yield child
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _in_foreground() -> bool:
+    try:
+        terminal = os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY)
+    except OSError:
+        return False
+    try:
+        return os.tcgetpgrp(terminal) == os.getpgrp()
+    finally:
+        os.close(terminal)

@@ -1,0 +1,64 @@
+"""Rows of what is no run of an experiment, appended to one tidy CSV file."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+from filelock import FileLock
+
+from gnncompress.errors import ResultsError, UsageError
+from gnncompress.files import writable_folder, write_text
+from gnncompress.measurements import COLUMNS, Measurement, csv_rows
+
+_METHOD = "profile"
+
+
+def insist_on_writable(path: Path) -> None:
+    """Find out whether rows could be appended, before there is something to lose.
+
+    Raises:
+        UsageError: if the file or its folder cannot be written.
+        ResultsError: if the file is there and holds something else.
+    """
+    writable_folder(path.parent, "--output")
+    _content(path)
+
+
+def append_rows(path: Path, label: str, measurements: Iterable[Measurement]) -> str:
+    """Append rows under a fresh ``run_id``, all or none, with ``label`` as their model; return the id.
+
+    Raises:
+        UsageError: if the file or its folder cannot be written.
+        ResultsError: if the file is there and holds something else.
+    """
+    insist_on_writable(path)
+    run_id = uuid.uuid4().hex[:16]
+    identity = [run_id, "", "", label, _METHOD, "", 0.0, "false", 0]
+    with FileLock(_lock(path)):
+        write_text(path, _content(path) + csv_rows(identity, measurements))
+    return run_id
+
+
+def _lock(path: Path) -> Path:
+    """Return the file's lock, beside no file of the user's."""
+    digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
+    return Path(tempfile.gettempdir()) / f"gnncompress-rows-{digest}.lock"
+
+
+def _content(path: Path) -> str:
+    header = csv_rows([], [], header=True)
+    if path.is_dir():
+        raise UsageError(f"--output {path}: is a folder; name a CSV file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return header
+    except (OSError, ValueError) as error:
+        raise UsageError(f"--output {path}: cannot be read ({error}); name another file") from error
+    if not text.startswith(header):
+        raise ResultsError(f"{path}: has not the columns {','.join(COLUMNS)}; name another file")
+    return text if text.endswith("\n") else text + "\n"
