@@ -62,7 +62,7 @@ class Compared:
     def verdict(self) -> str:
         """What may be said, in words."""
         if self.difference is None:
-            return f"B has {_percent(self.b / self.a)} of A's"
+            return f"B is {self.b / self.a:.3g} times A's"
         if not self.difference.significant:
             return "no difference shown"
         gain = self.difference.value * self.better
@@ -234,7 +234,3 @@ def _plain(one: Compared) -> dict[str, Any]:
         "source": one.source,
         "verdict": one.verdict,
     }
-
-
-def _percent(fraction: float) -> str:
-    return f"{100 * fraction:.3g} %"

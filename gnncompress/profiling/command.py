@@ -15,11 +15,11 @@ from types import FrameType
 import psutil
 
 from gnncompress.errors import CommandError, UsageError
-from gnncompress.measurements import Measurement
+from gnncompress.measurements import Measurement, measured
 from gnncompress.profiling.energy import open_meter
 from gnncompress.profiling.joules import co2_rows, energy_rows, reasons
 from gnncompress.profiling.load import Load, Usage
-from gnncompress.profiling.memory import TreeMemory
+from gnncompress.profiling.memory import TreeMemory, resident_memory, resident_peak
 from gnncompress.profiling.sampling import Sampler
 
 _INTERVAL = 0.02
@@ -66,17 +66,15 @@ def profile_command(command: Sequence[str], phase: str, energy: str = "auto", co
         process.returncode = code  # it has been waited for
     seconds = used.ru_utime + used.ru_stime
     rows = energy_rows(phase, readings, load.seconds)
-    foreign = load.foreign
     ended = [
         Measurement(phase, "duration", load.seconds, "s"),
         Measurement(phase, "exit_status", code if code >= 0 else 128 - code, "status"),
         Measurement(phase, "cpu", 100 * seconds / load.seconds, "percent"),
         Measurement(phase, "cpu_duration", seconds, "s"),
-        Measurement(phase, "cpu_foreign", foreign, "percent", "unavailable" if foreign is None else "measured"),
+        measured(phase, "cpu_foreign", load.foreign, "percent"),
         Measurement(phase, "context_switches_voluntary", used.ru_nvcsw, "switches"),
         Measurement(phase, "context_switches_involuntary", used.ru_nivcsw, "switches"),
-        memory.measurement(phase),
-        Measurement(phase, "memory_peak_process", used.ru_maxrss * _MAXRSS_BYTES, "bytes"),
+        *memory.measurements(phase, used.ru_maxrss * _MAXRSS_BYTES),
         *rows,
         *co2_rows(rows, country),
     ]
@@ -87,6 +85,7 @@ class _Tree:
     """The memory of a command's processes; nothing if it ended before it was looked at."""
 
     def __init__(self, pid: int) -> None:
+        self._own = resident_peak() or resident_memory()
         try:
             self._memory: TreeMemory | None = TreeMemory(pid)
         except psutil.Error:
@@ -96,9 +95,19 @@ class _Tree:
         if self._memory is not None:
             self._memory.sample()
 
-    def measurement(self, phase: str) -> Measurement:
-        peak = self._memory.peak if self._memory is not None else 0
-        return Measurement(phase, "memory_peak", peak or None, "bytes", "measured" if peak else "unavailable")
+    def measurements(self, phase: str, exact: int) -> list[Measurement]:
+        """Return the rows of the tree's peak and of its largest process, of which ``exact`` is the kernel's figure.
+
+        The kernel's begins with the size of the process that was forked, this one, and says nothing below that; then
+        the largest process sampled has to do.
+        """
+        seen, largest = (self._memory.peak, self._memory.largest) if self._memory is not None else (0, 0)
+        if exact > self._own:
+            largest = exact
+        return [
+            measured(phase, "memory_peak", seen or None, "bytes"),
+            measured(phase, "memory_peak_process", largest or None, "bytes"),
+        ]
 
 
 def _started(command: Sequence[str]) -> subprocess.Popen[bytes]:

@@ -88,30 +88,28 @@ class TreeMemory:
         self._root, self._children = psutil.Process(pid), children
         self._tree = [self._root]
         self._samples = 0
-        self.peak = 0
+        self.peak, self.largest = 0, 0
 
     def sample(self) -> None:
-        """Look once; ``peak`` is the largest sum seen."""
+        """Look once; ``peak`` is the largest sum seen, ``largest`` the largest process."""
         if self._children and self._samples % _SEARCH_EVERY == 0:
             self._search()
         self._samples += 1
-        self.peak = max(self.peak, self.now())
-
-    def now(self) -> int:
-        """Return the sum over the processes known, in bytes."""
-        total = 0
-        for process in self._tree:
-            try:
-                total += process.memory_info().rss
-            except psutil.Error:  # it has ended
-                continue
-        return total
+        sizes = [size for process in self._tree if (size := _resident(process)) is not None]
+        self.peak, self.largest = max(self.peak, sum(sizes)), max(self.largest, *sizes, 0)
 
     def _search(self) -> None:
         try:
             self._tree = [self._root, *self._root.children(recursive=True)]
         except psutil.Error:
             self._tree = [self._root]
+
+
+def _resident(process: psutil.Process) -> int | None:
+    try:
+        return int(process.memory_info().rss)
+    except psutil.Error:  # it has ended
+        return None
 
 
 def _status(name: str) -> int | None:

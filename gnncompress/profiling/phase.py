@@ -22,7 +22,8 @@ class profile:  # noqa: N801
     After the block ``measurements`` are its rows and ``warnings`` what to know of them, also if the block raised.
     Blocks may be nested; the outer's figures hold the inner's. Processor time is that of this process and of its
     children that ended within the block; ``memory_peak`` is the largest resident memory of the process (with its
-    ``children``, unless they are not to count) seen above that on entry; energy is the machine's. Of a block shorter than the counters can tell the energy is unavailable.
+    ``children``, unless they are not to count) seen above that on entry; energy is the machine's. Of a block shorter
+    than the counters can tell the energy is unavailable.
 
     Raises:
         UsageError: for an unknown source of energy or country.
