@@ -78,6 +78,7 @@ def run_all(specs: Sequence[RunSpec], folder: Path, data_root: Path | None, quie
         TimeElapsedColumn(),
         console=errors,
         transient=True,
+        refresh_per_second=2,  # drawing it runs beside what is measured
         disable=quiet or not errors.is_terminal,
     )
     with bar:

@@ -82,8 +82,10 @@ def _without_callers_script() -> Iterator[None]:
 
 def machine_lock() -> FileLock:
     """Return the lock that a measured phase holds, one a machine and user."""
-    user = os.getuid() if hasattr(os, "getuid") else os.environ.get("USERNAME", "user")
-    return FileLock(Path(tempfile.gettempdir()) / f"gnncompress-measure-{user}.lock")
+    if os.name == "nt":
+        return FileLock(Path(tempfile.gettempdir()) / f"gnncompress-measure-{os.environ.get('USERNAME', 'user')}.lock")
+    # Not the folder for temporary files, of which each job of a cluster may have another.
+    return FileLock(Path("/tmp") / f"gnncompress-measure-{os.getuid()}.lock")
 
 
 def _serve(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:

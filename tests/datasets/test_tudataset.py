@@ -218,7 +218,15 @@ def test_download_lands_in_the_cache_and_nowhere_else(nowhere: Path, monkeypatch
     assert {path.name for path in nowhere.rglob("*.txt")} == expected, "nothing may be written elsewhere"
 
 
-@pytest.mark.parametrize("content", [b"<html>", archive({"MUTAG/README.txt": ""}), archive({"a": "b"})[:40]])
+@pytest.mark.parametrize(
+    "content",
+    [b"<html>", archive({"MUTAG/README.txt": ""}), archive({"a": "b"})[:40]],
+    ids=[
+        "page",
+        "other files",
+        "half an archive",
+    ],  # archives hold the time, and test names must be the same everywhere
+)
 def test_download_of_something_else_is_not_kept(nowhere: Path, monkeypatch: pytest.MonkeyPatch, content: bytes) -> None:
     def portal(url: str, folder: Path) -> Path:
         (folder / "MUTAG.zip").write_bytes(content)
