@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 
-from gnncompress.errors import MeasurementError
-from gnncompress.profiling import energy
-from gnncompress.profiling.energy import METERS, CodeCarbonMeter, NoMeter, PyRaplMeter, Reading
+from gnncompress.errors import MeasurementError, UsageError
+from gnncompress.profiling.carbon import CodeCarbonMeter
+from gnncompress.profiling.energy import METERS, NoMeter, Reading, insist_on_meter, open_meter, reads, unavailable
+from gnncompress.profiling.pyrapl import PyRaplMeter
 
 
 def fake_pyrapl(pkg: list[float | None] | None, dram: list[float] | None, counters: set[str]) -> Any:
@@ -63,21 +64,42 @@ def test_pyrapl_without_a_memory_counter(monkeypatch: pytest.MonkeyPatch) -> Non
     assert read(monkeypatch, pkg=[1e6], dram=[9.0], counters={"pkg"}) == [Reading("cpu", 1.0, "pyrapl")]
 
 
-@pytest.mark.parametrize("pkg", [None, [None], [1e6, None], [-5.0]])
-def test_wrapped_counter_is_unavailable_not_zero(pkg: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert read(monkeypatch, pkg=pkg, dram=None, counters={"pkg"}) == [Reading("cpu", None, "unavailable")]
+@pytest.mark.parametrize("pkg", [None, [], [None], [1e6, None], [-5.0], [1e6, -5.0], [0.0], [1e6, 0.0]])
+def test_a_counter_that_wrapped_or_stood_is_unavailable_not_zero(pkg: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    (reading,) = read(monkeypatch, pkg=pkg, dram=None, counters={"pkg"})
+    assert reading == unavailable("cpu", "a counter wrapped or did not move, of which pyRAPL knows nothing; use rapl")
+
+
+def test_memory_that_wrapped_leaves_the_processor_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    cpu, dram = read(monkeypatch, pkg=[1e6], dram=[-1.0], counters={"pkg", "dram"})
+    assert cpu == Reading("cpu", 1.0, "pyrapl")
+    assert (dram.component, dram.joules, dram.source) == ("dram", None, "unavailable")
+
+
+def test_pyrapl_that_cannot_read_any_more_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = fake_pyrapl([1e6], None, {"pkg"})
+
+    def end(_: Any) -> None:
+        raise FileNotFoundError(2, "gone")
+
+    fake.Measurement.end = end
+    monkeypatch.setitem(sys.modules, "pyRAPL", fake)
+    meter = METERS["pyrapl"]()
+    meter.start()
+    assert meter.stop() == [unavailable("cpu", "pyRAPL cannot read its counters any more (FileNotFoundError)")]
 
 
 def test_pyrapl_without_counters_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyRAPL", fake_pyrapl(None, None, set()))
     with pytest.raises(MeasurementError, match=r"pyRAPL reads no energy here \(PyRAPLException\); it needs"):
         PyRaplMeter()
-    assert isinstance(METERS["auto"](), NoMeter)
 
 
-def test_auto_takes_pyrapl_where_it_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pyrapl_is_taken_only_if_asked_for_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GNNCOMPRESS_POWERCAP", str(tmp_path))
     monkeypatch.setitem(sys.modules, "pyRAPL", fake_pyrapl([1.0], None, {"pkg"}))
-    assert isinstance(METERS["auto"](), PyRaplMeter)
+    assert isinstance(METERS["auto"](), NoMeter)
+    assert isinstance(METERS["pyrapl"](), PyRaplMeter)
 
 
 def test_real_pyrapl_on_a_machine_without_counters() -> None:
@@ -87,15 +109,16 @@ def test_real_pyrapl_on_a_machine_without_counters() -> None:
         PyRaplMeter()
 
 
-def test_no_meter_reads_nothing() -> None:
-    meter = NoMeter()
-    meter.start()
-    assert meter.stop() == [Reading("cpu", None, "unavailable")]
+def test_no_meter_reads_nothing_and_says_why() -> None:
+    for meter, reason in ((NoMeter(), "no energy was asked for"), (NoMeter("no counters"), "no counters")):
+        meter.start()
+        assert meter.stop() == [Reading("cpu", None, "unavailable", reason)]
+        assert not reads(meter)
 
 
 def test_codecarbon_is_quiet_and_labels_its_estimate(tmp_path: Path) -> None:
     code = (
-        "import time\nfrom gnncompress.profiling.energy import CodeCarbonMeter\n"
+        "import time\nfrom gnncompress.profiling.carbon import CodeCarbonMeter\n"
         "meter = CodeCarbonMeter()\nmeter.start()\ntime.sleep(0.3)\n"
         "for r in meter.stop(): print(r.component, r.source, r.joules > 0)"
     )
@@ -123,5 +146,23 @@ def test_codecarbon_source_follows_its_mode() -> None:
 
 
 def test_every_meter_has_a_name() -> None:
-    assert set(METERS) == {"auto", "pyrapl", "codecarbon", "none"}
-    assert METERS["auto"] is energy.auto_meter
+    assert list(METERS) == ["auto", "rapl", "pyrapl", "codecarbon", "none"]
+    assert isinstance(open_meter("none"), NoMeter)
+
+
+def test_an_unknown_meter_is_refused_with_near_misses() -> None:
+    for name in METERS:
+        insist_on_meter(name)
+    with pytest.raises(UsageError, match=r"unknown energy source 'pyrap'; did you mean pyrapl"):
+        insist_on_meter("pyrap")
+
+
+def test_codecarbon_that_cannot_start_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    import codecarbon
+
+    def refuse(**_: Any) -> None:
+        raise RuntimeError("another instance is running")
+
+    monkeypatch.setattr(codecarbon, "OfflineEmissionsTracker", refuse)
+    with pytest.raises(MeasurementError, match="codecarbon cannot start: another instance is running"):
+        METERS["codecarbon"]()

@@ -1,17 +1,46 @@
+"""The cost of inference: warm-up, latency, throughput, and energy over windows of repeated calls."""
+
 from __future__ import annotations
 
-import mmap
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import pytest
 
-from gnncompress.profiling.energy import NoMeter, Reading
+from gnncompress.profiling import inference, latency
+from gnncompress.profiling.energy import NoMeter, Reading, unavailable
 from gnncompress.profiling.environment import environment
-from gnncompress.profiling.inference import profile_inference
-from gnncompress.profiling.latency import Latency, Window, measure_latency
-from gnncompress.profiling.memory import current_memory, peak_memory
+from gnncompress.profiling.inference import Profiled, profile_inference
+from gnncompress.profiling.latency import Latency, WarmUp, Window, measure_latency, repeat, warm_up
+from gnncompress.profiling.load import Load, Usage
+
+QUICK = Window(warmup=5, repetitions=3, seconds=0.0, energy_seconds=0.0, energy_windows=3)
+
+
+class Calls:
+    """A call that counts itself and, by a clock of its own, takes as long as it is told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *durations: float) -> None:
+        self.count, self.now, self._durations = 0, 0.0, durations
+        monkeypatch.setattr(time, "perf_counter", lambda: self.now)
+
+    def __call__(self) -> None:
+        self.now += self._durations[min(self.count, len(self._durations) - 1)]
+        self.count += 1
+
+
+class Meter:
+    """Gives the readings of one window after another."""
+
+    def __init__(self, *windows: Sequence[Reading]) -> None:
+        self.windows, self.started = list(windows), 0
+
+    def start(self) -> None:
+        self.started += 1
+
+    def stop(self) -> Sequence[Reading]:
+        return self.windows[self.started - 1]
 
 
 def test_repetitions_and_seconds_are_both_least() -> None:
@@ -23,72 +52,107 @@ def test_repetitions_and_seconds_are_both_least() -> None:
 
     assert len(measure_latency(call, Window(0, repetitions=50, seconds=0)).samples) == calls == 50
     started = time.perf_counter()
-    latency = measure_latency(call, Window(0, repetitions=1, seconds=0.05))
+    found = measure_latency(call, Window(0, repetitions=1, seconds=0.05))
     assert time.perf_counter() - started >= 0.05
-    assert len(latency.samples) > 1
+    assert len(found.samples) > 1
 
 
-def test_median_and_p95_by_hand() -> None:
-    latency = Latency(tuple(range(1, 102)))
-    assert (latency.median, latency.p95) == (51, 96)
+def test_each_call_is_timed_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = measure_latency(Calls(monkeypatch, 0.5, 0.25, 1.0, 0.125), Window(repetitions=3, seconds=1.8))
+    assert found.samples.tolist() == [0.5, 0.25, 1.0, 0.125]
 
 
-def test_peak_sees_memory_that_is_gone_again() -> None:
-    before = current_memory()
-
-    def call() -> None:
-        block = np.frombuffer(mmap.mmap(-1, 64_000_000, mmap.MAP_PRIVATE), dtype=np.uint8)
-        block[:] = 1  # new pages, whatever the heap has to spare
-        time.sleep(0.05)
-        del block
-
-    peak = peak_memory(call)
-    assert 60e6 < peak - before < 90e6
-    assert current_memory() - before < 30e6
+def test_median_and_quantiles_by_hand() -> None:
+    found = Latency(np.arange(1.0, 102.0))
+    assert (found.median, found.quantile(0.95), found.quantile(0.99)) == (51, 96, 100)
 
 
-def test_peak_passes_errors_on() -> None:
-    def fail() -> None:
-        raise RuntimeError("stop")
-
-    with pytest.raises(RuntimeError, match="stop"):
-        peak_memory(fail)
-
-
-class Meter(NoMeter):
-    def stop(self) -> list[Reading]:
-        return [Reading("cpu", 10.0, "pyrapl"), Reading("ram", 5.0, "estimated")]
+def test_repeat_calls_once_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert repeat(Calls(monkeypatch, 0.0), 0.0) == 1
+    assert repeat(Calls(monkeypatch, 0.5), 0.1) == 1
+    assert repeat(Calls(monkeypatch, 0.5), 2.0) == 4
+    assert repeat(Calls(monkeypatch, 0.5), 2.1) == 5
 
 
-def profiled(meter: NoMeter, spin: bool = True) -> dict[str, tuple[float | None, str]]:
-    def prepare() -> Callable[[], object]:
-        return (lambda: sum(range(20_000))) if spin else (lambda: time.sleep(0.002))
-
-    rows = profile_inference(prepare, lambda: 1000, Window(3, 30, 0.2), meter)
-    assert {row.phase for row in rows} == {"inference"}
-    return {row.metric: (row.value, row.source) for row in rows}
+def test_a_stable_warm_up_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert warm_up(Calls(monkeypatch, 1.0, 0.5), Window(warmup=300, seconds=100)) == WarmUp(10, True)
 
 
-def test_rows() -> None:
-    rows = profiled(Meter())
-    repetitions, median = rows["repetitions"][0], rows["latency_median"][0]
-    assert repetitions is not None
-    assert median is not None
-    assert repetitions >= 30
-    assert rows["throughput"] == (1000 / median, "computed")
-    assert rows["energy"] == (10 / repetitions, "pyrapl")
-    assert rows["energy_ram"] == (5 / repetitions, "estimated")
-    assert rows["latency_p95"][0] >= median  # type: ignore[operator]
+def test_a_warm_up_goes_on_until_two_groups_of_five_agree(monkeypatch: pytest.MonkeyPatch) -> None:
+    durations = [4.0] * 5 + [2.0] * 5 + [1.0] * 5 + [1.04] * 5
+    call = Calls(monkeypatch, *durations)
+    assert warm_up(call, Window(warmup=300, seconds=100)) == WarmUp(20, True)
+    assert call.count == 20
+
+
+def test_one_slow_call_among_five_does_not_keep_it_from_being_stable(monkeypatch: pytest.MonkeyPatch) -> None:
+    durations = [1.0] * 7 + [50.0] + [1.0]
+    assert warm_up(Calls(monkeypatch, *durations), Window(warmup=300, seconds=100)) == WarmUp(10, True)
+
+
+def growing() -> Iterator[float]:
+    return (1.1**number for number in range(100))
+
+
+def test_a_warm_up_that_never_becomes_stable_ends_after_so_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = Calls(monkeypatch, *growing())
+    assert warm_up(call, Window(warmup=40, seconds=1e9)) == WarmUp(40, False)
+    assert call.count == 40
+
+
+def test_a_warm_up_of_slow_calls_ends_after_ten_times_the_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert warm_up(Calls(monkeypatch, 1.0), Window(warmup=300, seconds=0.65)) == WarmUp(7, False)
+    assert warm_up(Calls(monkeypatch, 1000.0), Window(warmup=300, seconds=1.0)) == WarmUp(3, False)
+
+
+def run(
+    meter: object = None, call: Callable[[], object] = lambda: None, window: Window = QUICK
+) -> tuple[Profiled, dict[str, tuple[float | None, str, str]]]:
+    found = profile_inference(lambda: call, lambda: 1000, window, meter or NoMeter())  # type: ignore[arg-type]
+    assert {row.phase for row in found.measurements} == {"inference"}
+    rows = {row.metric: (row.value, row.unit, row.source) for row in found.measurements}
+    assert len(rows) == len(found.measurements), "a metric twice"
+    return found, rows
+
+
+def test_rows_and_samples() -> None:
+    found, rows = run(call=lambda: sum(range(2_000)), window=Window(20, 30, 0.05, 0.0, 3))
+    samples = found.samples["latency"]
+    assert rows["repetitions"] == (len(samples), "calls", "measured")
+    assert len(samples) >= 30
+    assert rows["latency_median"] == (float(np.median(samples)), "s", "measured")
+    assert rows["latency_p95"] == (float(np.quantile(samples, 0.95)), "s", "measured")
+    assert rows["latency_p99"] == (float(np.quantile(samples, 0.99)), "s", "measured")
+    assert rows["throughput"] == (1000 / np.median(samples), "items/s", "computed")
+    assert 10 <= rows["warmup"][0] <= 20  # type: ignore[operator]
+    assert rows["cpu"][0] > 0  # type: ignore[operator]
+    assert rows["cpu_foreign"] == (None, "percent", "unavailable"), "too short a window"
     assert rows["memory_baseline"][0] > 10e6  # type: ignore[operator]
+    assert rows["memory_resident_baseline"][0] > 10e6  # type: ignore[operator]
+    assert {"memory_peak", "memory_resident_peak", "context_switches_voluntary"} < set(rows)
 
 
-def test_what_is_not_measured_is_unavailable() -> None:
-    assert profiled(NoMeter())["energy"] == (None, "unavailable")
+def test_memory_of_what_was_prepared_is_counted() -> None:
+    def prepare() -> Callable[[], object]:
+        block = np.ones(64_000_000, dtype=np.uint8)
+        return lambda: block[0]
+
+    found = profile_inference(prepare, lambda: 1, QUICK, NoMeter())
+    peaks = {row.metric: row.value for row in found.measurements}
+    assert 60e6 < peaks["memory_peak"] < 90e6  # type: ignore[operator]
+
+
+def test_a_resident_peak_that_cannot_begin_anew_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "reset_peak", lambda: False)
+    assert run()[1]["memory_resident_peak"] == (None, "bytes", "unavailable")
 
 
 def test_cpu_tells_work_from_waiting() -> None:
     # On a machine that others share even a spinning process has less than a core, so one is held against the other.
-    working, waiting = (profiled(NoMeter(), spin=spin)["cpu"][0] for spin in (True, False))
+    window = Window(3, 30, 0.2)
+    working, waiting = (
+        run(call=call, window=window)[1]["cpu"][0] for call in (lambda: sum(range(20_000)), lambda: time.sleep(0.002))
+    )
     assert working > 2 * waiting  # type: ignore[operator]
 
 
@@ -109,5 +173,96 @@ def test_warm_up_of_a_slow_call_ends_early() -> None:
         calls += 1
         time.sleep(0.01)
 
-    profile_inference(lambda: call, lambda: 1, Window(warmup=1000, repetitions=1, seconds=0.001), NoMeter())
+    run(call=call, window=Window(warmup=1000, repetitions=1, seconds=0.001))
     assert 4 <= calls <= 8
+
+
+def unstable(monkeypatch: pytest.MonkeyPatch, stable: bool) -> list[str]:
+    monkeypatch.setattr(inference, "warm_up", lambda call, window: WarmUp(40, stable))
+    return run()[0].warnings
+
+
+def test_a_warm_up_that_was_not_stable_is_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert unstable(monkeypatch, False) == ["inference: calls were not yet stable after a warm-up of 40"]
+    assert unstable(monkeypatch, True) == []
+
+
+def test_others_at_work_are_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Load, "between", lambda before, after: Load(2.0, 1.0, 1.0, 0, 0))
+    monkeypatch.setattr(inference, "warm_up", lambda call, window: WarmUp(40, True))
+    found, rows = run(Meter(*[[Reading("cpu", 1.0, "rapl")]] * 3))
+    assert [line.split(" %")[0] for line in found.warnings] == [
+        "inference: other processes took 50",
+        "inference, energy: other processes took 50",
+    ]
+    assert rows["cpu_foreign"] == rows["energy_cpu_foreign"] == (50.0, "percent", "measured")
+
+
+@pytest.fixture
+def exact(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Let three windows hold 10, 20 and 40 calls and take 2, 3 and 5 s; return how long each was asked to be."""
+    calls, asked = iter((10, 20, 40)), []
+    seconds = iter((1.0, 2.0, 3.0, 5.0, 10.5))  # latency, three windows, all of them
+
+    def fake(call: Callable[[], object], least: float) -> int:
+        asked.append(least)
+        return next(calls)
+
+    monkeypatch.setattr(inference, "repeat", fake)
+    monkeypatch.setattr(inference, "warm_up", lambda call, window: WarmUp(10, True))
+    monkeypatch.setattr(Usage, "now", lambda: Usage(0.0, 0.0, 0.0, 0, 0))
+    monkeypatch.setattr(Load, "between", lambda before, after: Load(next(seconds), 0.0, 0.0, 0, 0))
+    return asked
+
+
+def test_energy_is_the_median_over_windows_with_its_spread_and_power(exact: list[float]) -> None:
+    windows = [
+        [Reading("cpu", 20.0, "rapl"), Reading("ram", 1.0, "estimated")],
+        [Reading("cpu", 60.0, "rapl"), Reading("ram", 4.0, "estimated")],
+        [Reading("cpu", 100.0, "rapl"), Reading("ram", 2.0, "estimated")],
+    ]
+    found, rows = run(Meter(*windows), window=Window(5, 3, 0.0, 7.5, 3))
+    assert exact == [7.5, 7.5, 7.5]
+    # A call takes 2, 3 and 2.5 J; with memory 0.1, 0.2 and 0.05 J.
+    assert rows["energy"] == (2.5, "J", "rapl")
+    assert rows["energy_spread"] == (1.0, "J", "rapl")
+    assert rows["power"] == (18.0, "W", "rapl")
+    assert rows["energy_ram"] == (pytest.approx(0.1), "J", "estimated")
+    assert rows["energy_spread_ram"] == (pytest.approx(0.15), "J", "estimated")
+    assert rows["power_ram"] == (pytest.approx(0.7), "W", "estimated")
+    assert rows["energy_window"] == (2.0, "s", "measured")
+    assert rows["energy_windows"] == (3, "windows", "measured")
+    assert rows["energy_repetitions"] == (70, "calls", "measured")
+    assert rows["energy_cpu_foreign"] == (0.0, "percent", "measured")
+    assert found.samples["energy"].tolist() == [20.0, 60.0, 100.0]
+    assert found.samples["energy_ram"].tolist() == [1.0, 4.0, 2.0]
+    assert found.samples["energy_calls"].tolist() == [10, 20, 40]
+    assert found.samples["energy_seconds"].tolist() == [2.0, 3.0, 5.0]
+    assert found.warnings == []
+
+
+def test_a_component_of_which_a_window_failed_is_unavailable_and_says_why(exact: list[float]) -> None:
+    windows = [
+        [Reading("cpu", 20.0, "rapl"), Reading("dram", 1.0, "rapl")],
+        [Reading("cpu", 60.0, "rapl"), unavailable("dram", "it jumped")],
+        [Reading("cpu", 100.0, "rapl"), unavailable("dram", "it jumped")],
+    ]
+    found, rows = run(Meter(*windows))
+    assert rows["energy"] == (2.5, "J", "rapl")
+    assert rows["energy_dram"] == (None, "J", "unavailable")
+    assert not {"power_dram", "energy_spread_dram"} & set(rows)
+    assert found.warnings == ["energy of dram: it jumped"], "once"
+    np.testing.assert_array_equal(found.samples["energy_dram"], [1.0, np.nan, np.nan])
+
+
+def test_without_a_meter_no_windows_are_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inference, "repeat", lambda call, seconds: pytest.fail("nothing is read"))
+    found, rows = run(NoMeter("no counters"))
+    assert rows["energy"] == (None, "J", "unavailable")
+    assert set(found.samples) == {"latency"}
+    assert not {"power", "energy_windows", "energy_spread"} & set(rows)
+
+
+def test_windows_are_those_that_the_documentation_names() -> None:
+    assert Window() == Window(warmup=300, repetitions=30, seconds=1.0, energy_seconds=10.0, energy_windows=3)
+    assert latency._GROUP == 5

@@ -1,0 +1,126 @@
+"""What is found in a powercap tree: components, periods, and why a zone cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from gnncompress.profiling import powercap
+from gnncompress.profiling.powercap import HOW_TO_ALLOW, Zone, find_zones
+from tests.profiling.counters import PERIOD, RANGE, zone
+
+
+def components(root: Path) -> dict[str, str]:
+    return {one.path.name: one.component for one in find_zones(root)}
+
+
+def test_components_of_a_flat_tree(tmp_path: Path) -> None:
+    (tmp_path / "intel-rapl").mkdir()  # the class folder holds the driver itself, too
+    for place, name in (
+        ("intel-rapl:0", "package-0"),
+        ("intel-rapl:0:0", "core"),
+        ("intel-rapl:0:1", "uncore"),
+        ("intel-rapl:0:2", "dram"),
+        ("intel-rapl:1", "psys"),
+    ):
+        zone(tmp_path, place, name)
+    assert components(tmp_path) == {
+        "intel-rapl:0": "cpu",
+        "intel-rapl:0:0": "",
+        "intel-rapl:0:1": "",
+        "intel-rapl:0:2": "dram",
+        "intel-rapl:1": "",
+    }
+
+
+def test_a_nested_tree_is_found_as_a_flat_one_is(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl/intel-rapl:0", "package-0")
+    zone(tmp_path, "intel-rapl/intel-rapl:0/intel-rapl:0:0", "dram")
+    assert components(tmp_path) == {"intel-rapl:0": "cpu", "intel-rapl:0:0": "dram"}
+
+
+def test_a_zone_that_is_shown_both_flat_and_nested_is_one(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    zone(tmp_path, "intel-rapl:0/intel-rapl:0:0", "dram")
+    zone(tmp_path, "intel-rapl:0:0", "dram")
+    zone(tmp_path, "intel-rapl/intel-rapl:0", "package-0")
+    assert [one.path.name for one in find_zones(tmp_path)] == ["intel-rapl:0", "intel-rapl:0:0"]
+
+
+def test_zones_are_sorted_by_number_which_is_hexadecimal(tmp_path: Path) -> None:
+    for number in ("a", "2", "10", "0"):
+        zone(tmp_path, f"intel-rapl:{number}", f"package-{int(number, 16)}")
+    assert [one.name for one in find_zones(tmp_path)] == ["package-0", "package-2", "package-10", "package-16"]
+
+
+def test_what_another_driver_shows_again_has_no_component(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0", "package-0")
+    zone(tmp_path, "intel-rapl-mmio:0", "package-0")
+    assert components(tmp_path) == {"intel-rapl:0": "cpu", "intel-rapl-mmio:0": ""}
+
+
+def test_what_only_the_other_driver_shows_counts(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl-mmio:0", "package-0")
+    assert components(tmp_path) == {"intel-rapl-mmio:0": "cpu"}
+
+
+def test_period_is_one_unit_more_than_the_largest_value(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0")
+    zone(tmp_path, "intel-rapl:1", "package-1", largest=2_000_000)
+    assert [one.period for one in find_zones(tmp_path)] == [262143328850 + 61, 2_000_000]
+    assert PERIOD == RANGE + 61
+
+
+@pytest.mark.parametrize("largest", ["0", "-1", "many", ""])
+def test_a_range_that_is_none_is_a_problem(tmp_path: Path, largest: str) -> None:
+    made = zone(tmp_path, "intel-rapl:0")
+    (made.path / "max_energy_range_uj").write_text(largest)
+    (found,) = find_zones(tmp_path)
+    assert found.component == "cpu"
+    assert largest in found.problem
+    assert found.problem
+
+
+def test_a_counter_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    (zone(tmp_path, "intel-rapl:0").path / "energy_uj").unlink()
+    (found,) = find_zones(tmp_path)
+    assert found.problem == "No such file or directory"
+
+
+def test_what_may_not_be_read_says_how_to_allow_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    zone(tmp_path, "intel-rapl:0")
+
+    def refuse(_: Zone) -> int:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Zone, "read", refuse)
+    (found,) = find_zones(tmp_path)
+    assert found.problem == f"permission denied; {HOW_TO_ALLOW}"
+    assert "sudo chmod a+r" in HOW_TO_ALLOW
+
+
+def test_a_folder_without_a_name_is_no_zone(tmp_path: Path) -> None:
+    (tmp_path / "intel-rapl:0").mkdir()
+    (tmp_path / "dtpm:x").mkdir()
+    zone(tmp_path, "other", "package-0")
+    assert find_zones(tmp_path) == []
+
+
+def test_no_folder_and_a_file_hold_no_zones(tmp_path: Path) -> None:
+    assert find_zones(tmp_path / "nothing") == []
+    (tmp_path / "file").write_text("")
+    assert find_zones(tmp_path / "file") == []
+
+
+def test_root_is_the_systems_unless_the_environment_names_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GNNCOMPRESS_POWERCAP", raising=False)
+    assert powercap.root() == Path("/sys/class/powercap")
+    monkeypatch.setenv("GNNCOMPRESS_POWERCAP", "")
+    assert powercap.root() == Path("/sys/class/powercap")
+    monkeypatch.setenv("GNNCOMPRESS_POWERCAP", str(tmp_path))
+    zone(tmp_path, "intel-rapl:0")
+    assert powercap.root() == tmp_path
+    assert len(find_zones()) == 1
