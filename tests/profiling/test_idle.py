@@ -59,7 +59,8 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 
 def test_power_is_joules_over_the_seconds_that_it_took(machine: Machine) -> None:
-    assert idle_power(Meter(), "rapl", 10.0) == (WATTS, [])
+    machine.seconds = 12.5
+    assert idle_power(Meter(), "rapl", 10.0)[0][0] == Reading("cpu", 3.2, "rapl")
     assert machine.slept == [10.0]
 
 

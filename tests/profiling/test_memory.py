@@ -177,12 +177,13 @@ def test_a_tree_is_its_processes_together() -> None:
 
 def test_a_grandchild_is_in_the_tree() -> None:
     with child(HOLD_BELOW) as process:
-        tree = TreeMemory(process.pid)
-        tree.sample()
-        assert tree.peak > BLOCK
-        only = TreeMemory(process.pid, children=False)
-        only.sample()
-        assert only.peak < BLOCK
+        ours, below, only = TreeMemory(), TreeMemory(process.pid), TreeMemory(process.pid, children=False)
+        for tree in (ours, below, only):
+            tree.sample()
+    assert only.peak < BLOCK < below.peak
+    alone = TreeMemory(children=False)
+    alone.sample()
+    assert ours.peak - alone.peak == pytest.approx(below.peak, abs=16e6)
 
 
 def test_a_process_that_has_ended_holds_nothing_and_keeps_its_peak() -> None:
