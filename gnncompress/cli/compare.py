@@ -11,7 +11,7 @@ import typer
 from gnncompress.cli import options
 
 if TYPE_CHECKING:
-    from gnncompress.experiments.comparing import Compared, Comparison
+    from gnncompress.experiments.comparing import Compared, Comparison, Settings
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -56,11 +56,22 @@ def compare(
         energy_seconds=options.energy_seconds(energy_seconds, quick),
         seed=seed,
     )
+    if not as_json:
+        _announce(settings)
     found = compare_runs(a, b, data_root, settings)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     else:
         _show(found)
+
+
+def _announce(settings: Settings) -> None:
+    from gnncompress.cli.console import errors
+
+    latency = settings.rounds * settings.seconds
+    energy = 2 * settings.energy_windows * settings.energy_seconds
+    more = "" if settings.energy == "none" else f", {energy:.0f} s more where there are counters"
+    errors.print(f"measuring for more than {latency:.0f} s{more} ...", highlight=False)
 
 
 def _show(found: Comparison) -> None:

@@ -169,7 +169,7 @@ def _compare(specs: list[RunSpec], folders: list[Path], root: Path | None, setti
         cheaper = difference(np.log(values[:, 1] / values[:, 0]), settings.confidence, settings.seed)
         a, b = np.median(values, axis=0)
         found.figures.append(Compared(name_of("energy", component), "J", float(a), float(b), cheaper, source))
-    found.notes += [*notes, *Load.between(before, Usage.now()).warnings("comparison")]
+    found.notes += [*notes, *Load.between(before, Usage.now()).warnings()]
     return found
 
 

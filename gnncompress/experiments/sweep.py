@@ -66,7 +66,7 @@ class Sweep:
             KeyboardInterrupt: after it, finished runs are whole and the same sweep goes on where it stopped.
         """
         unique = list({spec.run_id: spec for spec in specs}.values())
-        for energy in {spec.energy for spec in unique}:
+        for energy in {spec.energy for spec in unique if not self._store.finished(spec)}:
             open_meter(energy)  # what was asked for by name must read something, before hours of training
         self._observer.planned(len(unique))
         outcome = Outcome()

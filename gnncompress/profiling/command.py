@@ -78,7 +78,7 @@ def profile_command(command: Sequence[str], phase: str, energy: str = "auto", co
         *rows,
         *co2_rows(rows, country),
     ]
-    return Ended(code if code >= 0 else 128 - code, ended, [*load.warnings(phase), *reasons(readings)])
+    return Ended(code if code >= 0 else 128 - code, ended, [*load.warnings(), *reasons(readings)])
 
 
 class _Tree:

@@ -77,7 +77,7 @@ def profile_inference(
             ),
         ],
         {"latency": latency.samples},
-        load.warnings(_PHASE),
+        load.warnings(),
     )
     if not warm.stable:
         found.warnings.append(f"{_PHASE}: calls were not yet stable after a warm-up of {warm.calls}")
@@ -106,7 +106,7 @@ def _add_energy(found: Profiled, call: Callable[[], object], window: Window, met
         Measurement(_PHASE, "energy_repetitions", sum(calls), "calls"),
         measured(_PHASE, "energy_cpu_foreign", load.foreign, "percent"),
     ]
-    found.warnings += load.warnings(f"{_PHASE}, energy")
+    found.warnings += [said for said in load.warnings() if said not in found.warnings]
     found.samples |= {"energy_calls": np.array(calls), "energy_seconds": np.array(seconds)}
     for readings in zip(*windows, strict=True):
         _add_component(found, readings, calls, seconds)

@@ -88,11 +88,11 @@ class Load:
             Measurement(phase, "context_switches_involuntary", self.involuntary, "switches"),
         ]
 
-    def warnings(self, phase: str) -> list[str]:
-        """Return what must be said of the load by others."""
+    def warnings(self) -> list[str]:
+        """Return what must be said of the load by others; without a number, so that many runs say it once."""
         if self.foreign is None or self.foreign < FOREIGN:
             return []
         return [
-            f"{phase}: other processes took {self.foreign:.0f} % of a core meanwhile, so timings and the machine's "
-            "energy are not this one's alone; measure again on a quiet machine"
+            f"other processes took more than {FOREIGN:.0f} % of a core meanwhile (cpu_foreign says how much), so timings "
+            "and the machine's energy are not this one's alone; measure again on a quiet machine"
         ]

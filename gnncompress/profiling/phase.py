@@ -76,7 +76,7 @@ class profile:  # noqa: N801
             *rows,
             *co2_rows(rows, self._country),
         ]
-        self.warnings = [*load.warnings(self.phase), *reasons(readings)]
+        self.warnings = [*load.warnings(), *reasons(readings)]
 
     def write(self, path: str | Path, label: str = "") -> None:
         """Append the rows to a CSV file, which is made if need be.

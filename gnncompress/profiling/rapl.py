@@ -12,7 +12,7 @@ from gnncompress.profiling.powercap import Zone, find_zones, root
 from gnncompress.profiling.sampling import Sampler
 
 # No package takes more; a counter that seems to was set back.
-_MOST_WATTS = 10_000
+_MOST_WATTS = 2_000
 # Counters move every millisecond, if not exactly.
 _LONGEST_STILL = 0.1
 _LONGEST_INTERVAL, _SHORTEST_INTERVAL = 5.0, 0.05

@@ -96,7 +96,7 @@ def test_sparsity_zero_is_the_base_model() -> None:
         ({"seed": -1}, "a seed is at least 0"),
         ({"threads": 0}, "threads at least 1"),
         ({"epochs": 0}, "epochs 0: must be at least 1"),
-        ({"energy": "rapll"}, r"unknown energy source 'rapll'; did you mean pyrapl\?"),
+        ({"energy": "rapll"}, r"unknown energy source 'rapll'; did you mean rapl or pyrapl\?"),
         ({"split": "publik"}, r"unknown split 'publik'; did you mean public\?"),
         ({"split": "scaffold"}, "--split scaffold: node-classification has random, public, stratified-kfold"),
         ({"split_seed": -1}, "a seed is at least 0"),

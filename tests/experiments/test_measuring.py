@@ -1,0 +1,49 @@
+"""What becomes of a run whose measured phase fails, and what its spec says of measuring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from gnncompress.errors import MeasurementError
+from gnncompress.experiments import run as run_module
+from gnncompress.experiments.resolve import resolve
+from gnncompress.experiments.rows import read_metrics
+from gnncompress.experiments.spec import RunSpec
+from gnncompress.experiments.store import Store
+from gnncompress.experiments.sweep import Observer, Sweep
+
+
+class Ear(Observer):
+    def __init__(self) -> None:
+        self.heard: list[str] = []
+
+    def warned(self, spec: RunSpec, warning: str) -> None:
+        self.heard.append(warning)
+
+
+def test_quality_is_kept_when_measuring_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: Any) -> None:
+        raise MeasurementError("the measuring process ended without a result (exit code -9)")
+
+    monkeypatch.setattr(run_module, "isolated", fail)
+    spec, ear = resolve("digits", "gcn", epochs=2), Ear()
+    outcome = Sweep(Store(tmp_path), None, ear).run([spec])
+    assert outcome.finished == [spec]
+    metrics = read_metrics(tmp_path / spec.run_id / "results.csv")
+    assert metrics["evaluate.accuracy"] is not None
+    assert metrics["checkpoint.checkpoint_size"] is not None
+    for name in ("latency_median", "latency_p95", "throughput", "cpu", "memory_peak", "energy"):
+        assert metrics[f"inference.{name}"] is None
+    (warning,) = ear.heard
+    assert "exit code -9" in warning
+    assert spec.run_id in warning
+
+
+def test_how_long_energy_is_read_is_part_of_the_spec() -> None:
+    quick, usual = resolve("digits", "gcn", energy_seconds=1.0), resolve("digits", "gcn")
+    assert usual.window.energy_seconds == 10
+    assert quick.run_id != usual.run_id
+    assert resolve("digits", "gcn", country="FRA").country == "FRA"
