@@ -93,6 +93,6 @@ class Load:
         if self.foreign is None or self.foreign < FOREIGN:
             return []
         return [
-            f"other processes took more than {FOREIGN:.0f} % of a core meanwhile (cpu_foreign says how much), so timings "
-            "and the machine's energy are not this one's alone; measure again on a quiet machine"
+            f"other processes took more than {FOREIGN:.0f} % of a core meanwhile (cpu_foreign says how much), so "
+            "timings and the machine's energy are not this one's alone; measure again on a quiet machine"
         ]
