@@ -56,7 +56,7 @@ def profile(
     if target is not None:
         try:
             append_rows(target, label or Path(command[0]).name, ended.measurements)
-        except (GnncompressError, OSError) as error:  # the command's own result is not lost over it
+        except GnncompressError as error:  # the command's own result is not lost over it
             errors.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
             raise typer.Exit(ended.status or 1) from error
     raise typer.Exit(ended.status)

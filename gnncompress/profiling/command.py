@@ -40,8 +40,9 @@ def profile_command(command: Sequence[str], phase: str, energy: str = "auto", co
     """Run ``command`` and measure it, with all the processes that it starts and waits for.
 
     CPU time, its largest process's peak and its switches are the kernel's own figures (wait4); ``memory_peak`` is the
-    resident memory of the whole tree, sampled every 20 ms, pages that are shared counted for each. Energy is the
-    machine's. Meanwhile this process sleeps but for the samples, and holds no lock: the command may measure, too.
+    resident memory of the whole tree, sampled every 20 ms (new processes are looked for every half second), pages that
+    are shared counted for each. Energy is the machine's. Meanwhile this process sleeps but for the samples, and holds
+    no lock: the command may measure, too.
 
     Raises:
         CommandError: if the command cannot be started (exit code 127 or 126, as in a shell).
@@ -52,11 +53,15 @@ def profile_command(command: Sequence[str], phase: str, energy: str = "auto", co
         raise UsageError("profiling a command needs a POSIX system; use 'with gnncompress.profile(...)' in Python")
     co2_rows([], country)
     meter = open_meter(energy, gpu=True)
-    with _passing_signals_on() as child:
+    with _relayed() as relay:
         meter.start()
         before = Usage.now()
-        process = _started(command)
-        child.append(process)
+        try:
+            process = _started(command)
+        except CommandError:
+            meter.stop()
+            raise
+        relay.to(process.pid)
         memory = _Tree(process.pid)
         with Sampler(memory.sample, _INTERVAL):
             _, status, used = os.wait4(process.pid, 0)
@@ -119,26 +124,46 @@ def _started(command: Sequence[str]) -> subprocess.Popen[bytes]:
         raise CommandError(f"{command[0]}: cannot be run ({error.strerror})", _CANNOT_RUN) from error
 
 
+class _Relay:
+    """Sends on what is sent to end the command but reached only this process, as soon as there is a command."""
+
+    def __init__(self) -> None:
+        self._pid: int | None = None
+        self._early: list[int] = []
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        # A terminal sends Ctrl-C to everything in the foreground, the command included.
+        if number == signal.SIGINT and _in_foreground():
+            return
+        if self._pid is None:
+            self._early.append(number)
+        else:
+            _send(self._pid, number)
+
+    def to(self, pid: int) -> None:
+        """Send on to a process, also what came before it."""
+        self._pid = pid
+        for number in self._early:
+            _send(pid, number)
+
+
+def _send(pid: int, number: int) -> None:
+    # Not through Popen, which would wait for the process and leave nothing to wait for.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
 @contextlib.contextmanager
-def _passing_signals_on() -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Outlive what is sent to end the command, and pass on what only this process got.
-
-    A terminal sends Ctrl-C to everything in the foreground, the command included; without one it reaches only us.
-    """
-    child: list[subprocess.Popen[bytes]] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        if child and not (number == signal.SIGINT and _in_foreground()):
-            child[0].send_signal(number)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield child
-        return
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+def _relayed() -> Iterator[_Relay]:
+    """Outlive the signals that end programs; those that are ignored, as under nohup, stay so for the command, too."""
+    relay = _Relay()
+    main = threading.current_thread() is threading.main_thread()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT) if main else ()
+    ignored = (signal.SIG_IGN, None)
     # A handler, not SIG_IGN, which the command would inherit.
-    before = {number: signal.signal(number, pass_on) for number in numbers}
+    before = {number: signal.signal(number, relay) for number in numbers if signal.getsignal(number) not in ignored}
     try:
-        yield child
+        yield relay
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

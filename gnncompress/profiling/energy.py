@@ -47,7 +47,7 @@ class EnergyMeter(Protocol):
 class NoMeter:
     """The meter of a machine without one: every window reads as unavailable."""
 
-    def __init__(self, reason: str = "no energy was asked for") -> None:
+    def __init__(self, reason: str = "") -> None:
         self.reason = reason
 
     def start(self) -> None:

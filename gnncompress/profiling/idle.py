@@ -38,7 +38,7 @@ def idle_power(meter: EnergyMeter, name: str, seconds: float) -> tuple[list[Read
     ]
     if load.foreign is not None and load.foreign >= FOREIGN:
         return watts, [f"idle power: other processes took {load.foreign:.0f} % of a core, so the machine was not idle"]
-    if boot and load.foreign is not None:
+    if boot and load.foreign is not None and all(one.joules is not None for one in watts):
         entry = {"boot": boot, "seconds": seconds, "watts": [asdict(one) for one in watts]}
         _keep(file, {**kept, name: entry})
     return watts, []

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -21,8 +22,8 @@ _STATUS = Path("/proc/self/status")
 _RESET = Path("/proc/self/clear_refs")
 _RESET_PEAK = "5"
 _INTERVAL = 0.001
-# So many samples of a tree are made between two searches for processes that are new in it.
-_SEARCH_EVERY = 10
+# Seconds between two searches for processes that are new in a tree: all of the machine's are looked at.
+_SEARCH_EVERY = 0.5
 
 
 def current_memory() -> int:
@@ -87,14 +88,14 @@ class TreeMemory:
     def __init__(self, pid: int | None = None, children: bool = True) -> None:
         self._root, self._children = psutil.Process(pid), children
         self._tree = [self._root]
-        self._samples = 0
+        self._next = 0.0
         self.peak, self.largest = 0, 0
 
     def sample(self) -> None:
         """Look once; ``peak`` is the largest sum seen, ``largest`` the largest process."""
-        if self._children and self._samples % _SEARCH_EVERY == 0:
+        if self._children and time.perf_counter() >= self._next:
             self._search()
-        self._samples += 1
+            self._next = time.perf_counter() + _SEARCH_EVERY
         sizes = [size for process in self._tree if (size := _resident(process)) is not None]
         self.peak, self.largest = max(self.peak, sum(sizes)), max(self.largest, *sizes, 0)
 

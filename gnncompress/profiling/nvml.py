@@ -58,11 +58,13 @@ class NvmlMeter:
     def stop(self) -> list[Reading]:
         """Close the window; a GPU that cannot be read any more makes it unavailable."""
         self._sampler.stop()
+        if not self._start:
+            return [unavailable("gpu", "a GPU cannot be read any more")]
         try:
             used = [after - before for before, after in zip(self._start, self._read(), strict=True)]
         except (self._nvml.NVMLError, ValueError) as error:
             return [unavailable("gpu", f"a GPU cannot be read any more ({error})")]
-        if min(used) < 0 or not sum(used):
+        if min(used) <= 0:
             return [unavailable("gpu", "the counter of a GPU did not move, or was set back")]
         return [Reading("gpu", sum(used) / 1e3, "nvml")]
 

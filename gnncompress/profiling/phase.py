@@ -20,10 +20,9 @@ class profile:  # noqa: N801
     """A context whose block is measured: duration, CPU, memory, energy, and what others took meanwhile.
 
     After the block ``measurements`` are its rows and ``warnings`` what to know of them, also if the block raised.
-    Blocks may be nested; the outer's figures hold the inner's. Processor time is that of this process and of its
-    children that ended within the block; ``memory_peak`` is the largest resident memory of the process (with its
-    ``children``, unless they are not to count) seen above that on entry; energy is the machine's. Of a block shorter
-    than the counters can tell the energy is unavailable.
+    Blocks may be nested; the outer's figures hold the inner's. Processor time is that of this process and, unless
+    ``children`` are not to count, of all below it; ``memory_peak`` is the largest resident memory of these seen above
+    that on entry; energy is the machine's, unavailable for a block shorter than the counters can tell.
 
     Raises:
         UsageError: for an unknown source of energy or country.
@@ -54,18 +53,20 @@ class profile:  # noqa: N801
         self._memory.sample()
         self._baseline = self._memory.peak
         self._sampler = Sampler(self._memory.sample, _INTERVAL)
-        self._sampler.start()
         self._meter.start()
-        self._before = Usage.now()
+        self._sampler.start()
+        self._before = Usage.now(self._children)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._meter is not None
-        load = Load.between(self._before, Usage.now())
-        readings = self._meter.stop()
-        self._sampler.stop()
+        load = Load.between(self._before, Usage.now(self._children))
+        try:
+            readings = self._meter.stop()
+        finally:
+            self._sampler.stop()
         self._memory.sample()
         rows = energy_rows(self.phase, readings, load.seconds)
         self.measurements = [

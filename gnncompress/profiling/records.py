@@ -38,8 +38,11 @@ def append_rows(path: Path, label: str, measurements: Iterable[Measurement]) -> 
     insist_on_writable(path)
     run_id = uuid.uuid4().hex[:16]
     identity = [run_id, "", "", label, _METHOD, "", 0.0, "false", 0]
-    with FileLock(_lock(path)):
-        write_text(path, _content(path) + csv_rows(identity, measurements))
+    try:
+        with FileLock(_lock(path)):
+            write_text(path.resolve(), _content(path) + csv_rows(identity, measurements))
+    except OSError as error:
+        raise UsageError(f"--output {path}: cannot be written ({error.strerror}); name another file") from error
     return run_id
 
 
@@ -59,6 +62,8 @@ def _content(path: Path) -> str:
         return header
     except (OSError, ValueError) as error:
         raise UsageError(f"--output {path}: cannot be read ({error}); name another file") from error
+    if not text:  # as mktemp leaves it
+        return header
     if not text.startswith(header):
         raise ResultsError(f"{path}: has not the columns {','.join(COLUMNS)}; name another file")
     return text if text.endswith("\n") else text + "\n"

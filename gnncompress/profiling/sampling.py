@@ -13,7 +13,8 @@ SHARE = 0.005
 class Sampler:
     """Calls ``sample`` every ``interval`` seconds between ``start`` and ``stop``; less often if that took too much.
 
-    What ``sample`` raises ends the sampling and is raised by ``stop``.
+    Too much is more than ``SHARE`` of the time since ``start``. What ``sample`` raises ends the sampling and is raised
+    by ``stop``.
     """
 
     def __init__(self, sample: Callable[[], None], interval: float) -> None:
@@ -46,11 +47,10 @@ class Sampler:
         self.stop()
 
     def _run(self) -> None:
-        interval = self._interval
+        started, wait = time.perf_counter(), self._interval
         try:
-            while not self._done.wait(interval):
-                began = time.thread_time()
+            while not self._done.wait(wait):
                 self._sample()
-                interval = max(self._interval, (time.thread_time() - began) / SHARE)
+                wait = max(self._interval, time.thread_time() / SHARE - (time.perf_counter() - started))
         except Exception as error:
             self._error = error

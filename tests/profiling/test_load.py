@@ -41,7 +41,7 @@ def test_coarse_clocks_give_no_negative_load() -> None:
 def test_short_windows_say_nothing_of_others() -> None:
     short = Load(0.49, 0.2, 0.4, 0, 0)
     assert short.foreign is None
-    assert short.warnings("x") == []
+    assert short.warnings() == []
     assert short.measurements("x")[1] == Measurement("x", "cpu_foreign", None, "percent", "unavailable")
     assert short.measurements("x")[0].value == pytest.approx(100 * 0.2 / 0.49), "of itself it knows"
     assert Load(0.5, 0.2, 0.4, 0, 0).foreign == 80
@@ -52,12 +52,12 @@ def test_no_time_at_all_is_no_division_by_nothing() -> None:
 
 
 def test_warning_from_a_tenth_of_a_core() -> None:
-    assert Load(1.0, 0.0, FOREIGN / 100 - 0.001, 0, 0).warnings("inference") == []
-    assert Load(1.0, 0.0, 0.62, 0, 0).warnings("inference") == [
-        "inference: other processes took 62 % of a core meanwhile, so timings and the machine's energy are not this "
-        "one's alone; measure again on a quiet machine"
+    assert Load(1.0, 0.0, FOREIGN / 100 - 0.001, 0, 0).warnings() == []
+    assert Load(1.0, 0.0, 0.62, 0, 0).warnings() == [
+        "other processes took more than 10 % of a core meanwhile (cpu_foreign says how much), so timings and the "
+        "machine's energy are not this one's alone; measure again on a quiet machine"
     ]
-    assert len(Load(1.0, 0.0, 0.1, 0, 0).warnings("inference")) == 1
+    assert len(Load(1.0, 0.0, 0.1, 0, 0).warnings()) == 1
 
 
 def test_a_busy_process_beside_us_is_seen() -> None:
@@ -75,7 +75,7 @@ def test_a_busy_process_beside_us_is_seen() -> None:
     assert load.foreign is not None
     assert load.foreign > 50
     assert load.cpu_seconds < 0.4, "it is not ours before it has ended"
-    assert len(load.warnings("x")) == 1
+    assert len(load.warnings()) == 1
 
 
 def test_own_work_is_not_foreign(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,8 +196,8 @@ def test_a_process_that_has_ended_holds_nothing_and_keeps_its_peak() -> None:
     assert tree.peak == tree.largest == peak > BLOCK
 
 
-def test_new_processes_are_searched_for_every_tenth_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    searches = 0
+def test_new_processes_are_searched_for_every_half_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    searches, now = 0, 100.0
 
     def search(tree: TreeMemory) -> None:
         nonlocal searches
@@ -205,6 +205,8 @@ def test_new_processes_are_searched_for_every_tenth_sample(monkeypatch: pytest.M
 
     monkeypatch.setattr(TreeMemory, "_search", search)
     tree = TreeMemory(os.getpid())
+    monkeypatch.setattr("gnncompress.profiling.memory.time.perf_counter", lambda: now)
     for _ in range(21):
         tree.sample()
+        now += 0.0625
     assert searches == 3
