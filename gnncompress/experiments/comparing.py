@@ -45,7 +45,7 @@ _SAME = ("dataset", "data", "task", "split")
 class Compared:
     """One figure of A and of B, and the interval of their difference: of B / A if ``ratio``, else of B - A.
 
-    ``difference`` is None for what is exact, such as the size of a file.
+    ``difference`` is None for what is exact, such as the size of a file. ``words`` are for a B with less and with more.
     """
 
     metric: str
@@ -54,9 +54,8 @@ class Compared:
     b: float
     difference: Difference | None
     source: str
+    words: tuple[str, str] = ("less", "more")
     ratio: bool = True
-    better: int = -1
-    """1 where more is better, -1 where less is."""
 
     @property
     def verdict(self) -> str:
@@ -65,11 +64,8 @@ class Compared:
             return f"B is {self.b / self.a:.3g} times A's"
         if not self.difference.significant:
             return "no difference shown"
-        gain = self.difference.value * self.better
-        if self.ratio:
-            times = math.exp(abs(self.difference.value))
-            return f"B is {times:.3g} times {'better' if gain > 0 else 'worse'}"
-        return f"B is {'better' if gain > 0 else 'worse'} by {abs(self.difference.value):.3g}"
+        word, gap = self.words[self.difference.value > 0], abs(self.difference.value)
+        return f"B is {math.exp(gap):.4g} times {word}" if self.ratio else f"B is {word} by {gap:.3g}"
 
 
 @dataclass
@@ -145,7 +141,9 @@ def compare(
 
 def _compare(specs: list[RunSpec], folders: list[Path], root: Path | None, settings: Settings) -> Comparison:
     torch.set_num_threads(settings.threads)
-    tasks = [load_task(spec, root) for spec in specs]
+    tasks = [load_task(specs[0], root)]
+    # Where data lie in memory changes speed, too, so that both models get the same if they can.
+    tasks.append(tasks[0] if _prepared_alike(*specs) else load_task(specs[1], root))
 
     def model(which: int) -> nn.Module:
         return load_model(specs[which], tasks[which], load_checkpoint(folders[which] / MODEL))
@@ -163,14 +161,19 @@ def _compare(specs: list[RunSpec], folders: list[Path], root: Path | None, setti
     rounds = interleaved(makers, settings.rounds, settings.seconds, Window(), settings.seed)
     a, b = np.median(rounds.seconds, axis=0)
     faster = difference(rounds.log_ratios, settings.confidence, settings.seed)
-    found.figures.append(Compared("latency_median", "s", float(a), float(b), faster, "measured"))
+    found.figures.append(Compared("latency_median", "s", float(a), float(b), faster, "measured", ("faster", "slower")))
     joules, notes = energies([makers[0](), makers[1]()], meter, settings.energy_windows, settings.energy_seconds)
     for component, (values, source) in joules.items():
         cheaper = difference(np.log(values[:, 1] / values[:, 0]), settings.confidence, settings.seed)
         a, b = np.median(values, axis=0)
-        found.figures.append(Compared(name_of("energy", component), "J", float(a), float(b), cheaper, source))
+        words = ("cheaper", "dearer")
+        found.figures.append(Compared(name_of("energy", component), "J", float(a), float(b), cheaper, source, words))
     found.notes += [*notes, *Load.between(before, Usage.now()).warnings()]
     return found
+
+
+def _prepared_alike(a: RunSpec, b: RunSpec) -> bool:
+    return (a.model, a.features, a.device) == (b.model, b.features, b.device)
 
 
 def _quality(tasks: list[Task], models: list[nn.Module], settings: Settings) -> list[Compared]:
@@ -182,7 +185,7 @@ def _quality(tasks: list[Task], models: list[nn.Module], settings: Settings) -> 
     gap = difference_of_scores(_gap(a, b), len(a.truth), settings.confidence, seed=settings.seed)
     if gap is None or scores[0] is None or scores[1] is None:
         return []
-    return [Compared(metric, "fraction", scores[0], scores[1], gap, "measured", ratio=False, better=1)]
+    return [Compared(metric, "fraction", scores[0], scores[1], gap, "measured", ("worse", "better"), ratio=False)]
 
 
 def _gap(a: Predictions, b: Predictions) -> Callable[[NDArray], float | None]:
