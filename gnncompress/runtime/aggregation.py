@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -66,8 +67,8 @@ class Aggregate(Operation):
         """Return the shape of rows of codes."""
         return self.numbers.shape[1], torch.int8
 
-    def rows(self, block: Block) -> None:
-        """Make the rows of a block."""
+    def bound(self, block: Block) -> Callable[[], object]:
+        """Return what makes the rows of a block."""
         edges: Neighbours = block.whole(self.edges)
         other = block.rows(self.other) if self.other else NO_OTHER
         scalars = np.float32(self.zero), np.float32(self.scale), np.float32(self.shift), self.mean
@@ -75,7 +76,8 @@ class Aggregate(Operation):
         x, out = block.whole(self.source), block.rows(self.out)
         insist_on_dense(self.out, x)
         insist_on_rows(self.out, edges, len(x))
-        kernels.aggregate(edges.starts, edges.sources, x, *scalars, self.numbers, self.second, other, *bounds, out)
+        given = edges.starts, edges.sources, x, *scalars, self.numbers, self.second, other, *bounds, out
+        return partial(kernels.aggregate, *given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,14 +96,15 @@ class Largest(Operation):
         """Return the shape of rows of codes."""
         return widths[self.source], torch.int8
 
-    def rows(self, block: Block) -> None:
-        """Make the rows of a block."""
+    def bound(self, block: Block) -> Callable[[], object]:
+        """Return what makes the rows of a block."""
         edges: Neighbours = block.whole(self.edges)
         x, out = block.whole(self.source), block.rows(self.out)
         insist_on_dense(self.out, x)
         insist_on_rows(self.out, edges, len(x))
         bounds = block.first, block.last
-        kernels.aggregate_largest(edges.starts, edges.sources, x, np.int8(self.nothing), self.width, *bounds, out)
+        given = edges.starts, edges.sources, x, np.int8(self.nothing), self.width, *bounds, out
+        return partial(kernels.aggregate_largest, *given)
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,15 +139,15 @@ class Weighted(Operation):
         """Return the shape of rows of codes."""
         return self.numbers.shape[1], torch.int8
 
-    def rows(self, block: Block) -> None:
-        """Make the rows of a block."""
+    def bound(self, block: Block) -> Callable[[], object]:
+        """Return what makes the rows of a block."""
         f = np.float32
         edges: WeightedNeighbours = block.whole(self.edges)
         insist_on_rows(self.out, edges, len(block.whole(self.source)))
-        kernels.aggregate_weighted(
-            edges.starts, edges.sources, edges.weights, self.heads, self.columns, block.whole(self.source),
-            f(self.source_zero), f(self.source_scale), f(1 / self.message_scale), f(self.zero), f(self.low),
-            f(self.high), f(self.scale), f(self.shift), self.mean, self.numbers, self.second,
+        return partial(
+            kernels.aggregate_weighted, edges.starts, edges.sources, edges.weights, self.heads, self.columns,
+            block.whole(self.source), f(self.source_zero), f(self.source_scale), f(1 / self.message_scale),
+            f(self.zero), f(self.low), f(self.high), f(self.scale), f(self.shift), self.mean, self.numbers, self.second,
             block.rows(self.other) if self.other else NO_OTHER, block.first, block.last, block.rows(self.out),
         )  # fmt: skip
 
@@ -160,6 +163,7 @@ class Pool(Operation):
     shift: np.ndarray
 
     by_row: ClassVar[bool] = False
+    COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("source", "batch")
 
     def run(self, env: Mapping[str, Any], context: Context) -> Tensor:
@@ -181,6 +185,7 @@ class PoolLargest(Operation):
     width: int
 
     by_row: ClassVar[bool] = False
+    COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("source", "batch")
 
     def run(self, env: Mapping[str, Any], context: Context) -> Tensor:
@@ -214,16 +219,16 @@ def graphs_of(batch: Tensor | None, nodes: int, context: Context) -> tuple[np.nd
     if batch is None:
         check_degrees(np.array([0, nodes]), _NODES)
         return np.array([0, nodes], np.int64), np.arange(nodes, dtype=np.int32)
+    key = "graphs", nodes
+    known = context.memory.get(key, (batch,))
+    if known is not None:
+        return known
     if batch.is_floating_point() or (nodes and not 0 <= int(batch.min()) <= int(batch.max()) < 2**31):
         raise ExecutionError("batch must hold the numbers of graphs: whole ones, from 0")
     if batch.dim() != 1 or len(batch) != nodes:
         raise ExecutionError(
             f"batch must have the number of a graph for each of {nodes} nodes, not {list(batch.shape)}"
         )
-    key = "graphs", nodes
-    known = context.memory.get(key, (batch,))
-    if known is not None:
-        return known
     starts = torch.cat([batch.new_zeros(1), torch.bincount(batch).cumsum(0)]).numpy()
     check_degrees(starts, _NODES)
     order = torch.argsort(batch, stable=True).int().numpy()

@@ -110,6 +110,7 @@ class Attention(Operation):
     grid: Scale | None
 
     by_row: ClassVar[bool] = False
+    COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "source")
     LIKE: ClassVar[str] = "source"
 

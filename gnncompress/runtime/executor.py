@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -41,11 +41,30 @@ class Context:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """A small phase as it ran last: what it read and made, and the calls that make it again in the same place."""
+
+    read: tuple[Any, ...]
+    made: dict[str, Any]
+    calls: tuple[Callable[[], object], ...]
+
+    def run_again(self, env: dict[str, Any], names: tuple[str, ...]) -> bool:
+        """Make the same registers anew if those that were read are the very same; say whether they are."""
+        for name, before in zip(names, self.read, strict=True):
+            if env[name] is not before:
+                return False
+        env.update(self.made)
+        for call in self.calls:
+            call()
+        return True
+
+
+@dataclass(frozen=True)
 class Phase:
     """Operations that a block of rows can go through before the next does; or one that is not by row.
 
     ``kept`` are the registers that later phases read, ``dropped`` those that none reads any more, ``reused`` those that
-    nothing outside the kernels ever sees.
+    nothing outside the program ever sees.
     """
 
     operations: tuple[Operation, ...]
@@ -155,7 +174,8 @@ def phases_of(program: Program) -> tuple[Phase, ...]:
             last.append(operation)
         else:
             groups.append([operation])
-    seen = {program.result, *(name for one in program.operations if not one.by_row for name in one.whole())}
+    shared = [one for one in program.operations if not one.by_row and not one.COPIES]
+    seen = {program.result, *(name for one in shared for name in one.whole())}
     phases = []
     for number, group in enumerate(groups):
         later = {name for after in groups[number + 1 :] for one in after for name in (*one.own(), *one.whole())}
@@ -169,6 +189,9 @@ def phases_of(program: Program) -> tuple[Phase, ...]:
 
 
 def _run_by_row(phase: Phase, env: dict[str, Any], rooms: dict[Any, Any]) -> None:
+    known = rooms.get(id(phase))
+    if known is not None and known.run_again(env, phase.read):
+        return
     height = len(env[phase.source])
     for out, name in phase.beside:
         if len(env[name]) != height:
@@ -182,23 +205,34 @@ def _run_by_row(phase: Phase, env: dict[str, Any], rooms: dict[Any, Any]) -> Non
     for name, width, dtype in shapes:
         if alone or name in phase.kept:
             room = rooms.get(name)
-            if room is None or room.shape != (height, width):
+            if room is None or room.shape != (height, width) or not alone:
                 room = empty((height, width), dtype)
                 if alone and name in phase.reused:
                     rooms[name] = room
             env[name] = room
+    if alone:
+        rooms.pop(id(phase), None)  # if this fails, what it was bound to may have been replaced
+        block = Block(dict(env), {}, rooms, 0, height, height)
+        calls = []
+        for operation in phase.operations:
+            calls.append(operation.bound(block))
+            calls[-1]()
+        made = {name: env[name] for name, _, _ in shapes}
+        if made.keys() <= phase.reused:
+            rooms[id(phase)] = Bound(tuple(env[name] for name in phase.read), made, tuple(calls))
+        return
     starts = range(0, height, size)
 
     def work(mine: range) -> None:
         rows = min(size, height)
         local = {name: empty((rows, width), dtype) for name, width, dtype in shapes if name not in env}
-        pool: dict[Any, Any] = rooms if alone else {}
+        pool: dict[Any, Any] = {}
         for begin in mine:
             block = Block(env, local, pool, begin, min(begin + size, height), height)
             for operation in phase.operations:
                 operation.rows(block)
 
-    if threads == 1 or alone:
+    if threads == 1:
         work(starts)
     else:
         for _ in _workers(threads).map(work, (starts[number::threads] for number in range(threads))):

@@ -56,9 +56,8 @@ class ProgramModel(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return what the model would, for the same arguments."""
-        given = self.__signature__.bind(*args, **kwargs)
-        given.apply_defaults()
-        for name, value in given.arguments.items():
+        given = self._given(args, kwargs)
+        for name, value in given.items():
             if (value is None and name not in self.program.optional) or isinstance(value, np.ndarray):
                 raise ExecutionError(f"{name} must be a tensor, not {type(value).__name__}")
             if not isinstance(value, Tensor):
@@ -66,12 +65,20 @@ class ProgramModel(nn.Module):
             if value.device.type != "cpu":
                 raise ExecutionError(f"{name} is on {value.device}: kernels run on the CPU alone; give it {name}.cpu()")
             if value.is_floating_point() and value.dtype != torch.float32:
-                given.arguments[name] = value.float()
-        program, phases = self._chosen(given.arguments)
-        with torch.no_grad(), announced():
-            result = run(program, phases, given.arguments, self.context)
+                given[name] = value.float()
+        program, phases = self._chosen(given)
+        with torch.no_grad() if _announced.is_set() else announced():
+            result = run(program, phases, given, self.context)
             found: Tensor = tensor_of(result, program.width)
             return found
+
+    def _given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the arguments by name; those that are all there need no binding, which takes a while."""
+        if len(args) == len(self.program.inputs) and not kwargs:
+            return dict(zip(self.program.inputs, args, strict=True))
+        bound = self.__signature__.bind(*args, **kwargs)
+        bound.apply_defaults()
+        return dict(bound.arguments)
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse to be saved: a checkpoint is that of the quantized model.
@@ -127,14 +134,12 @@ class ProgramModel(nn.Module):
 @contextmanager
 def announced() -> Iterator[None]:
     """Say what is happening if the first call of a process takes more than a second: kernels are being compiled."""
-    if _announced.is_set():
-        yield
-        return
     timer = Timer(1.0, lambda: print("compiling kernels, once on this machine ...", file=sys.stderr))
     timer.daemon = True
     timer.start()
     try:
-        yield
+        with torch.no_grad():
+            yield
     finally:
         timer.cancel()
         _announced.set()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -106,9 +106,9 @@ class Rescale(Operation):
         """Return the shape of rows of codes."""
         return self.numbers.shape[1], torch.int8
 
-    def rows(self, block: Block) -> None:
-        """Make the rows of a block."""
-        kernels.rescale(block.rows(self.source), self.numbers, block.rows(self.out))
+    def bound(self, block: Block) -> Callable[[], object]:
+        """Return what makes the rows of a block."""
+        return partial(kernels.rescale, block.rows(self.source), self.numbers, block.rows(self.out))
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,9 +129,9 @@ class LookUp(Operation):
         """Return the shape of rows of codes."""
         return widths[self.source], torch.int8
 
-    def rows(self, block: Block) -> None:
-        """Make the rows of a block."""
-        kernels.look_up(block.rows(self.source), self.table, self.width, block.rows(self.out))
+    def bound(self, block: Block) -> Callable[[], object]:
+        """Return what makes the rows of a block."""
+        return partial(kernels.look_up, block.rows(self.source), self.table, self.width, block.rows(self.out))
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,9 +149,9 @@ class Add(Operation):
         """Return the shape of rows of codes."""
         return self.numbers.shape[1], torch.int8
 
-    def rows(self, block: Block) -> None:
-        """Make the rows of a block."""
-        kernels.add(block.rows(self.source), block.rows(self.other), self.numbers, block.rows(self.out))
+    def bound(self, block: Block) -> Callable[[], object]:
+        """Return what makes the rows of a block."""
+        return partial(kernels.add, block.rows(self.source), block.rows(self.other), self.numbers, block.rows(self.out))
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,8 +185,8 @@ class Linear(Operation):
     def _weight(self) -> products.Weight:
         return products.weight(self.weight, self.inputs, self.input_zero, bool(self.numbers[MINUS_ZERO].any()))
 
-    def rows(self, block: Block) -> None:
-        """Make the rows of a block."""
+    def bound(self, block: Block) -> Callable[[], object]:
+        """Return what makes the rows of a block."""
         source, out = block.rows(self.source), block.rows(self.out)
         other = block.rows(self.other) if self.other else NO_OTHER
         totals = block.scratch("totals", (len(out),), torch.float32)
@@ -194,21 +194,24 @@ class Linear(Operation):
         def sums() -> np.ndarray:
             return block.scratch("sums", (len(out), self.weight.shape[1]), torch.int32)
 
-        if isinstance(source, SparseCodes):
-            self._multiply_sparse(source, block, sums(), totals)
-        if self.floats:
-            if not isinstance(source, SparseCodes):
-                products.multiply(source, self._weight, sums(), totals)
-            numbers = self.numbers
-            kernels.finish_values(sums(), totals, -numbers[MINUS_ZERO], numbers[SCALE], numbers[SHIFT], out)
-        elif isinstance(source, SparseCodes):
-            kernels.finish(sums(), totals, self.numbers, self.second, other, out)
-        else:
-            products.multiply_and_round(source, self._weight, totals, self.numbers, self.second, other, out, sums)
+        if not self.floats and not isinstance(source, SparseCodes):
+            return products.bound(source, self._weight, totals, self.numbers, self.second, other, out, sums)
+        return partial(self._multiply_and_finish, source, block.first, block.last, sums(), totals, other, out)
 
-    def _multiply_sparse(self, source: SparseCodes, block: Block, sums: np.ndarray, totals: np.ndarray) -> None:
-        bounds = block.first, block.last
-        kernels.multiply_sparse(source.starts, source.columns, source.values, self.weight, *bounds, sums, totals)
+    def _multiply_and_finish(
+        self, source: Any, first: int, last: int, sums: np.ndarray, totals: np.ndarray, other: np.ndarray,
+        out: np.ndarray,
+    ) -> None:  # fmt: skip
+        if isinstance(source, SparseCodes):
+            parts = source.starts, source.columns, source.values
+            kernels.multiply_sparse(*parts, self.weight, first, last, sums, totals)
+        else:
+            products.multiply(source, self._weight, sums, totals)
+        if self.floats:
+            numbers = self.numbers
+            kernels.finish_values(sums, totals, -numbers[MINUS_ZERO], numbers[SCALE], numbers[SHIFT], out)
+        else:
+            kernels.finish(sums, totals, self.numbers, self.second, other, out)
 
 
 @dataclass(frozen=True, eq=False)
@@ -226,6 +229,6 @@ class Values(Operation):
         """Return the shape of rows of values."""
         return padded(self.width), torch.float32
 
-    def rows(self, block: Block) -> None:
-        """Make the rows of a block."""
-        kernels.values_of(block.rows(self.source), self.table, block.rows(self.out))
+    def bound(self, block: Block) -> Callable[[], object]:
+        """Return what makes the rows of a block."""
+        return partial(kernels.values_of, block.rows(self.source), self.table, block.rows(self.out))

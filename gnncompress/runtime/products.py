@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import os
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -88,18 +88,21 @@ def multiply(x: np.ndarray, by: Weight, sums: np.ndarray, totals: np.ndarray) ->
         sums -= by.less
 
 
-def multiply_and_round(
+def bound(
     x: np.ndarray, by: Weight, totals: np.ndarray, numbers: np.ndarray, second: int, other: np.ndarray, out: np.ndarray,
-    sums: Any,
-) -> None:  # fmt: skip
-    """Write the codes of a product; ``totals`` and ``sums()`` are room for sums of rows and for the product."""
+    sums: Callable[[], np.ndarray],
+) -> Callable[[], object]:  # fmt: skip
+    """Return what writes a product's codes; ``totals`` and ``sums()`` are room for sums of rows and the product."""
     if by.packed is not None:
         less = by.inputs * by.zero
-        _product(x, by.packed, by.start, totals, by.has_zeros, less, numbers, second, other, out)
-    else:
-        room = sums()
+        return partial(_product, x, by.packed, by.start, totals, by.has_zeros, less, numbers, second, other, out)
+    room = sums()
+
+    def portable() -> None:
         multiply(x, by, room, totals)
         finish(room, totals, numbers, second, other, out)
+
+    return portable
 
 
 @_compiled

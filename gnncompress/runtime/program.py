@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -30,6 +31,8 @@ class Operation:
     # The field whose register has as many rows as what is made; empty if none is known to have.
     LIKE: ClassVar[str] = ""
     by_row: ClassVar[bool] = True
+    # Whether what is made, if it is not by row, surely shares no memory with what is read.
+    COPIES: ClassVar[bool] = False
 
     def own(self) -> list[str]:
         """Return the registers that are read row by row."""
@@ -45,7 +48,11 @@ class Operation:
 
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
-        raise NotImplementedError
+        self.bound(block)()
+
+    def bound(self, block: Block) -> Callable[[], object]:
+        """Return what makes the rows of a block, as often as it is called, while the block's registers are the same."""
+        return partial(self.rows, block)
 
     def run(self, env: Mapping[str, Any], context: Any) -> Any:
         """Return what the operation makes, if it is not by row."""

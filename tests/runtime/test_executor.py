@@ -177,9 +177,46 @@ def test_the_last_block_may_be_short(rows: int, monkeypatch: pytest.MonkeyPatch)
 @pytest.mark.usefixtures("threads")
 def test_an_error_in_a_thread_comes_out(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.set_num_threads(2)
-    monkeypatch.setattr(Rescale, "rows", lambda self, block: 1 / 0)
+    monkeypatch.setattr(Rescale, "bound", lambda self, block: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         ProgramModel(small())(features(1000), some_edges(1000, 10))
+
+
+def test_calls_on_the_same_graph_are_bound_again_only_to_what_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, bound = ProgramModel(large()), []
+    bind = Largest.bound
+    monkeypatch.setattr(Largest, "bound", lambda self, block: bound.append(self.out) or bind(self, block))
+    graphs = [(features(80, seed), some_edges(80, 200, 1 + seed // 2)) for seed in range(4)]
+    graphs += [(features(30), some_edges(30, 60))]
+    expected = [ProgramModel(large())(*graph) for graph in graphs]
+    del bound[:]
+    order = [0, 0, 1, 1, 0, 2, 3, 4, 4, 0, 4, 2]
+    found = [model(*graphs[number]) for number in order]
+    for number, result in zip(order, found, strict=True):
+        torch.testing.assert_close(result, expected[number], rtol=0, atol=0)
+    assert len(bound) == len(order), "the last phase makes the result, which is the caller's"
+
+
+def test_a_phase_that_failed_is_bound_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, edge_index = ProgramModel(large()), features(80), some_edges(80, 200)
+    expected = model(x, edge_index)
+    with monkeypatch.context() as patch:
+        patch.setattr(executor.Bound, "run_again", lambda self, env, names: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            model(x, edge_index)
+    torch.testing.assert_close(model(x, edge_index), expected, rtol=0, atol=0)
+
+
+def test_small_phases_run_again_as_they_were_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    again: list[bool] = []
+    run_again = executor.Bound.run_again
+    patched = lambda self, env, names: again.append(run_again(self, env, names)) or again[-1]  # noqa: E731
+    monkeypatch.setattr(executor.Bound, "run_again", patched)
+    model, edge_index = ProgramModel(large()), some_edges(80, 200)
+    for seed in range(3):
+        x = features(80, seed)
+        torch.testing.assert_close(model(x, edge_index), ProgramModel(large())(x, edge_index), rtol=0, atol=0)
+    assert again == [False, True, False, True], "codes are new in every call, what is made of them has its place"
 
 
 def test_sparse_features_give_what_dense_ones_do(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,7 @@ def product(
     with path(instruction):
         by = products.weight(weight, inputs, zero, bool(numbers[MINUS_ZERO].any()))
         assert (by.packed is not None) == instruction
-        products.multiply_and_round(x, by, totals, numbers, second, other, room[1:-1], lambda: sums)
+        products.bound(x, by, totals, numbers, second, other, room[1:-1], lambda: sums)()
     assert (room[[0, -1]] == POISON).all()
     return room[1:-1]
 
