@@ -48,7 +48,7 @@ class MeasurementError(GnncompressError):
 class CommandError(GnncompressError):
     """A command that cannot be run; the exit code is the one that a shell has for it."""
 
-    def __init__(self, message: str, exit_code: int) -> None:
+    def __init__(self, message: str, exit_code: int = 127) -> None:
         super().__init__(message)
         self.exit_code = exit_code
 

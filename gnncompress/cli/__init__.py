@@ -85,7 +85,7 @@ def _run(arguments: list[str]) -> int:
     try:
         code = app(arguments, standalone_mode=False)
     except GnncompressError as error:
-        if "--debug" in arguments:
+        if "--debug" in arguments[: arguments.index("--") if "--" in arguments else None]:
             raise
         return _say(str(error), error.exit_code)
     except (KeyboardInterrupt, typer.Abort):

@@ -11,7 +11,7 @@ import typer
 from gnncompress.cli import options
 
 if TYPE_CHECKING:
-    from gnncompress.experiments.comparing import Compared, Comparison, Settings
+    from gnncompress.experiments.comparing import Compared, Comparison
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -36,6 +36,7 @@ def compare(
     quick: options.Quick = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order and the bootstrap.")] = 0,
     data_root: options.DataRoot = None,
+    trust: Annotated[bool, typer.Option("--trust", help="Run the code that specs of your own models name.")] = False,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -56,22 +57,17 @@ def compare(
         energy_seconds=options.energy_seconds(energy_seconds, quick),
         seed=seed,
     )
-    if not as_json:
-        _announce(settings)
-    found = compare_runs(a, b, data_root, settings)
+    found = compare_runs(a, b, data_root, settings, trust, _announce)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     else:
         _show(found)
 
 
-def _announce(settings: Settings) -> None:
+def _announce(seconds: float) -> None:
     from gnncompress.cli.console import errors
 
-    latency = settings.rounds * settings.seconds
-    energy = 2 * settings.energy_windows * settings.energy_seconds
-    more = "" if settings.energy == "none" else f", {energy:.0f} s more where there are counters"
-    errors.print(f"measuring for more than {latency:.0f} s{more} ...", highlight=False)
+    errors.print(f"measuring, which takes more than {seconds:.0f} s ...", highlight=False)
 
 
 def _show(found: Comparison) -> None:
@@ -86,7 +82,8 @@ def _show(found: Comparison) -> None:
             one.metric, _value(one.a, one.unit), _value(one.b, one.unit), _interval(one), one.source, one.verdict
         )
     output.print(table)
-    output.print(f"intervals: {100 * found.confidence:g} %, paired bootstrap", highlight=False)
+    what = f"B against A: from pairs measured in turns, with {100 * found.confidence:g} % intervals by bootstrap"
+    output.print(what, highlight=False)
     for note in found.notes:
         errors.print(f"[yellow]warning:[/] {escape(note)}", soft_wrap=True, highlight=False)
 

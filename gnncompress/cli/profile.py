@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from gnncompress.cli import options
 from gnncompress.errors import GnncompressError, UsageError
+
+if TYPE_CHECKING:
+    from gnncompress.profiling.command import Ended
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -31,7 +36,7 @@ def profile(
     ] = None,
     energy: options.Energy = "auto",
     country: options.Country = "",
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no table.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing of its own.")] = False,
     debug: options.Debug = False,
 ) -> None:
     """Run any command and measure its process tree: time, CPU, memory, energy; its output and exit code are kept.
@@ -45,32 +50,40 @@ def profile(
 
     insist_on_meter(energy)
     if command[0].startswith("-") and command[0] != "-":
-        raise UsageError(f"unknown option {command[0]}; the command comes after --")
+        raise UsageError(f"{command[0]}: no such option of profile, and no command; the command comes after --")
     if target is not None:
         insist_on_writable(target)
     ended = profile_command(command, "profile", energy, country)
     if not quiet:
-        _show(ended.measurements)
-    for warning in ended.warnings:
-        errors.print(f"[yellow]warning:[/] {_escape(warning)}", soft_wrap=True, highlight=False)
+        with contextlib.suppress(OSError):  # standard error is closed or full; the command's own result counts
+            _show(ended)
+    status = ended.status
     if target is not None:
         try:
             append_rows(target, label or Path(command[0]).name, ended.measurements)
         except GnncompressError as error:  # the command's own result is not lost over it
             errors.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
-            raise typer.Exit(ended.status or 1) from error
-    raise typer.Exit(ended.status)
+            status = status or 1
+    sys.exit(status)  # as it is: of Typer's exits 130 would be taken for Ctrl-C
 
 
-def _show(measurements: list) -> None:
+def _show(ended: Ended) -> None:
     from rich.table import Table
 
     from gnncompress.cli.console import errors
 
-    table = Table("metric", "value", "unit", "source", box=None, pad_edge=False)
-    for row in measurements:
-        table.add_row(row.metric, "" if row.value is None else f"{row.value:,.6g}", row.unit, row.source)
+    table = Table("metric", "value", "source", box=None, pad_edge=False)
+    for row in ended.measurements:
+        table.add_row(row.metric, "" if row.value is None else _figure(row.value, row.unit), row.source)
     errors.print(table)
+    for warning in ended.warnings:
+        errors.print(f"[yellow]warning:[/] {_escape(warning)}", soft_wrap=True, highlight=False)
+
+
+def _figure(value: float, unit: str) -> str:
+    if unit == "bytes":
+        return f"{value / 1e6:,.1f} MB"
+    return f"{value:,.4g} {unit}" if value % 1 else f"{value:,.0f} {unit}"
 
 
 def _escape(text: str) -> str:

@@ -30,15 +30,12 @@ from gnncompress.profiling.comparison import (
     energies,
     interleaved,
 )
-from gnncompress.profiling.energy import insist_on_meter, open_meter
+from gnncompress.profiling.energy import insist_on_meter, open_meter, reads
 from gnncompress.profiling.isolation import isolated, start_server
 from gnncompress.profiling.joules import name_of
 from gnncompress.profiling.latency import Window
 from gnncompress.profiling.load import Load, Usage
 from gnncompress.tasks.base import Predictions, Task
-
-# What must be the same for two runs to be judged by the same items.
-_SAME = ("dataset", "data", "task", "split")
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Compared:
     def verdict(self) -> str:
         """What may be said, in words."""
         if self.difference is None:
-            return f"B is {self.b / self.a:.3g} times A's"
+            return "the same" if self.a == self.b else f"B is {self.b / self.a:.3g} times A's"
         if not self.difference.significant:
             return "no difference shown"
         word, gap = self.words[self.difference.value > 0], abs(self.difference.value)
@@ -110,33 +107,53 @@ class Settings:
         if self.rounds < 5 or self.threads < 1 or self.energy_windows < 2 or self.batch_size < 0:
             raise UsageError("at least 5 rounds, 2 windows of energy and 1 thread are needed")
         if not 0 < self.seconds < math.inf or not 0.1 <= self.energy_seconds < math.inf:
-            raise UsageError(f"rounds of {self.seconds:g} s, windows of energy of {self.energy_seconds:g} s: too short")
+            raise UsageError("--seconds must be above 0, --energy-seconds at least 0.1, and both finite")
 
 
 def compare(
-    a: str | Path, b: str | Path, data_root: str | Path | None = None, settings: Settings | None = None
+    a: str | Path,
+    b: str | Path,
+    data_root: str | Path | None = None,
+    settings: Settings | None = None,
+    trust: bool = False,
+    on_start: Callable[[float], None] = lambda seconds: None,
 ) -> Comparison:
     """Compare two runs, each named by its folder or its model.safetensors, alone on the machine, in another process.
 
     Both models infer in turns, each in its run's own way (floats, simulated, integers); every round loads them anew.
     Intervals are bootstrapped: over rounds for latency, over pairs of windows for energy, over test items for quality.
 
+    A run of your own model or data names a file of code in its spec; that is run only if you ``trust`` it. ``on_start``
+    is told how many seconds the measurement takes at least, once everything has been checked.
+
     Raises:
-        ResultsError: if a run's files cannot be used.
+        ResultsError: if a run's files cannot be used, or it names code and is not trusted.
         UsageError: if the runs differ in data, task or split, or an option is wrong.
         MeasurementError: if the source of energy that was asked for by name reads nothing here.
     """
     settings = settings or Settings()
     root = Path(data_root) if data_root else None
     folders = [_folder(Path(path)) for path in (a, b)]
-    specs = [_spec(folder) for folder in folders]
-    differing = [name for name in _SAME if getattr(specs[0], name) != getattr(specs[1], name)]
-    if differing:
-        names = ", ".join(f"{name} {getattr(spec, name)}" for name in differing for spec in specs)
-        raise UsageError(f"{folders[0]} and {folders[1]} are not judged by the same items: {names}")
+    specs = [_spec(folder, trust) for folder in folders]
+    _insist_on_the_same_items(folders, specs)
+    seconds = 2 * settings.energy_windows * settings.energy_seconds
+    on_start(settings.rounds * settings.seconds + (seconds if reads(open_meter(settings.energy)) else 0))
     start_server(["gnncompress.experiments.comparing"])
     found: Comparison = isolated(_compare, specs, folders, root, settings)
     return found
+
+
+def _insist_on_the_same_items(folders: list[Path], specs: list[RunSpec]) -> None:
+    a, b = specs
+    which = f"{folders[0]} and {folders[1]} are not judged by the same items"
+    for name in ("dataset", "data", "task"):
+        if getattr(a, name) != getattr(b, name):
+            raise UsageError(f"{which}: {name} {getattr(a, name)} and {getattr(b, name)}")
+    if a.split.seed != b.split.seed:
+        seeds = f"seeds {a.split.seed} and {b.split.seed} draw different splits"
+        raise UsageError(f"{which}: {seeds}; compare runs of one seed, or make them with one --split-seed")
+    if a.split != b.split:
+        raise UsageError(f"{which}: their splits differ, {a.split.kind} and {b.split.kind}")
 
 
 def _compare(specs: list[RunSpec], folders: list[Path], root: Path | None, settings: Settings) -> Comparison:
@@ -168,6 +185,8 @@ def _compare(specs: list[RunSpec], folders: list[Path], root: Path | None, setti
         a, b = np.median(values, axis=0)
         words = ("cheaper", "dearer")
         found.figures.append(Compared(name_of("energy", component), "J", float(a), float(b), cheaper, source, words))
+    if any(one.source == "estimated" for one in found.figures):
+        notes.append("energy is estimated from load and time, so that it says little that latency does not")
     found.notes += [*notes, *Load.between(before, Usage.now()).warnings()]
     return found
 
@@ -206,7 +225,7 @@ def _folder(path: Path) -> Path:
     return folder
 
 
-def _spec(folder: Path) -> RunSpec:
+def _spec(folder: Path, trust: bool) -> RunSpec:
     file = folder / SPEC
     try:
         spec = RunSpec.model_validate(json.loads(file.read_text()))
@@ -215,6 +234,9 @@ def _spec(folder: Path) -> RunSpec:
         raise ResultsError(
             f"{file}: is no spec of this version of gnncompress ({detail}); make the run again"
         ) from error
+    named = [name for name in (spec.model, spec.dataset) if is_reference(name)]
+    if named and not trust:
+        raise ResultsError(f"{file}: names code, {' and '.join(named)}, which is run only with --trust")
     if is_reference(spec.model) and source_digest(spec.model) != spec.code:
         raise ResultsError(f"{file}: {spec.model} has changed since the run was made; make the run again")
     return spec

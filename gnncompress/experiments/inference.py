@@ -11,7 +11,7 @@ from gnncompress.checkpoints import load_checkpoint
 from gnncompress.experiments.building import load_model, load_task
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.measurements import Measurement, measured
-from gnncompress.profiling.energy import EnergyMeter, open_meter, reads
+from gnncompress.profiling.energy import EnergyMeter, open_if_possible, reads
 from gnncompress.profiling.idle import idle_power
 from gnncompress.profiling.inference import Profiled, profile_inference
 from gnncompress.profiling.joules import co2_rows, name_of
@@ -23,7 +23,7 @@ _PHASE = "inference"
 def measure_inference(spec: RunSpec, checkpoint: Path, data_root: Path | None) -> Profiled:
     """Load the run's data and packed model and measure its forward pass, in inference mode."""
     torch.set_num_threads(spec.threads)
-    meter = open_meter(spec.energy, gpu=spec.device == "cuda")
+    meter = open_if_possible(spec.energy, gpu=spec.device == "cuda")
     idle, said = _idle(spec, meter)
     items = 0
 
@@ -49,9 +49,10 @@ def measure_inference(spec: RunSpec, checkpoint: Path, data_root: Path | None) -
     return found
 
 
-def not_measured() -> list[Measurement]:
+def not_measured(spec: RunSpec) -> list[Measurement]:
     """Return the rows of a run whose measured phase failed: what every reader looks for, said to be unavailable."""
     units = {
+        **({"co2": "g"} if spec.country else {}),
         "latency_median": "s",
         "latency_p95": "s",
         "latency_p99": "s",
@@ -80,5 +81,9 @@ def _idle(spec: RunSpec, meter: EnergyMeter) -> tuple[list[Measurement], list[st
     if not reads(meter):
         return [], []
     watts, said = idle_power(meter, f"{spec.energy} {spec.device}", spec.window.energy_seconds)
-    rows = [Measurement(_PHASE, name_of("power_idle", one.component), one.joules, "W", one.source) for one in watts]
-    return rows, said
+    told = [
+        one for one in watts if one.source != "estimated"
+    ]  # an estimate of this process says nothing of the machine
+    return [
+        Measurement(_PHASE, name_of("power_idle", one.component), one.joules, "W", one.source) for one in told
+    ], said

@@ -129,7 +129,7 @@ def _insist_on_measurable(energy: str, country: str, energy_seconds: float, infe
 
         intensity(country)
     if not 0.1 <= energy_seconds < math.inf:
-        raise UsageError(f"--energy-seconds {energy_seconds:g}: counters need windows of at least 0.1 s")
+        raise UsageError(f"--energy-seconds {energy_seconds:g}: give seconds, at least 0.1, which counters need")
     if inference_batch and task not in (GRAPHS, MULTILABEL):
         raise UsageError(f"--batch-size {inference_batch}: {task} is measured on its whole graph; leave it out")
 

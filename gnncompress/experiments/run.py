@@ -23,7 +23,7 @@ from gnncompress.experiments.store import ENVIRONMENT, MODEL, RESULTS, SAMPLES, 
 from gnncompress.files import write_json, write_text
 from gnncompress.masks import sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
-from gnncompress.profiling.energy import open_meter
+from gnncompress.profiling.energy import open_if_possible, reads
 from gnncompress.profiling.environment import environment
 from gnncompress.profiling.inference import Profiled
 from gnncompress.profiling.isolation import isolated
@@ -46,9 +46,10 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
     torch.set_num_threads(spec.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     task = load_task(spec, data_root)
-    result, cost = _profiled(spec, lambda: _compress(spec, store, task, on_epoch))
+    task.insist_on_batch(spec.inference_batch)
+    result, cost, said = _profiled(spec, lambda: _compress(spec, store, task, on_epoch))
     with store.staged(spec) as folder:
-        rows, notes = [*result.measurements, *cost], [*task.notes, *result.warnings]
+        rows, notes = [*result.measurements, *cost], [*task.notes, *result.warnings, *said]
         if not spec.analysis:
             running = executed(result.model, spec.settings)
             rows += task.evaluate(running)
@@ -61,37 +62,42 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
             rows += found.measurements
             notes += found.warnings
         write_json(folder / SPEC, spec.model_dump(mode="json"))
-        write_json(folder / ENVIRONMENT, environment(spec.device, spec.threads) | {"notes": list(task.notes)})
+        write_json(folder / ENVIRONMENT, environment(spec.device, spec.threads) | {"notes": notes})
         write_text(folder / RESULTS, to_csv(spec, rows))
     return notes
 
 
-def _profiled(spec: RunSpec, work: Callable[[], Compressed]) -> tuple[Compressed, list[Measurement]]:
-    """Do the work that makes the run's model; return it with what all of it cost.
+def _profiled(spec: RunSpec, work: Callable[[], Compressed]) -> tuple[Compressed, list[Measurement], list[str]]:
+    """Do the work that makes the run's model; return it with what all of it cost, and what to say of that.
 
-    Others may be at work meanwhile: ``cpu_foreign`` says how much, since energy is the machine's.
+    Others may be at work meanwhile: ``cpu_foreign`` says how much. That is warned of where energy is read.
     """
     if spec.compressed is not spec:
-        return work(), []
+        return work(), [], []
     phase = "train" if spec.method == NO_METHOD else "finetune" if spec.finetune else "compress"
+    meter = open_if_possible(spec.energy, gpu=spec.device == "cuda")
     # Without children: the process that measured ones are forked from is one, and may still be importing.
-    with profile(
-        phase, country=spec.country, children=False, meter=open_meter(spec.energy, gpu=spec.device == "cuda")
-    ) as cost:
+    with profile(phase, country=spec.country, children=False, meter=meter) as cost:
         result = work()
     rows = [row for row in cost.measurements if row.metric != "duration"]  # the loop's own is there already
     window = next(row for row in cost.measurements if row.metric == "duration")
-    return result, [*rows, Measurement(phase, "energy_window", window.value, "s")]
+    said = cost.warnings if reads(meter) else []
+    return result, [*rows, Measurement(phase, "energy_window", window.value, "s")], said
 
 
 def _measured(spec: RunSpec, folder: Path, data_root: Path | None) -> Profiled:
-    """Measure the run's inference and keep the raw samples; if that fails, say so and keep all else."""
+    """Measure the run's inference and keep the raw samples; whatever fails, say so and keep all else."""
     try:
         found: Profiled = isolated(measure_inference, spec, folder / MODEL, data_root)
-    except GnncompressError as error:
-        return Profiled(not_measured(), {}, [f"{error}; delete the folder of run {spec.run_id} to measure it again"])
+    except Exception as error:
+        what = error if isinstance(error, GnncompressError) else f"{type(error).__name__}: {error}"
+        return Profiled(not_measured(spec), {}, [f"{what}; delete the folder of run {spec.run_id} to measure it again"])
     arrays: dict[str, Any] = found.samples
-    np.savez_compressed(folder / SAMPLES, **arrays)
+    try:
+        np.savez_compressed(folder / SAMPLES, **arrays)
+    except OSError as error:
+        (folder / SAMPLES).unlink(missing_ok=True)
+        found.warnings.append(f"{SAMPLES}: cannot be written ({error.strerror}); the rows are kept")
     return found
 
 

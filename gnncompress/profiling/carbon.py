@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import logging
 import warnings
 from functools import lru_cache
@@ -9,8 +10,7 @@ from typing import Any
 
 from gnncompress.errors import MeasurementError, UsageError
 from gnncompress.measurements import Source
-from gnncompress.profiling.energy import Reading
-from gnncompress.registry import unknown
+from gnncompress.profiling.energy import Reading, unavailable
 
 JOULES_PER_KWH = 3.6e6
 
@@ -54,6 +54,8 @@ class CodeCarbonMeter:
         sources: dict[str, Source] = {"cpu": self._cpu_source(), "ram": "estimated", "gpu": "nvml"}
         return [
             Reading(component, energy * JOULES_PER_KWH, sources[component])
+            if energy > 0
+            else unavailable(component, "codecarbon knows of none in so short or idle a window")
             for component, energy in kwh.items()
             if component != "gpu" or energy > 0
         ]
@@ -75,6 +77,8 @@ def intensity(country: str) -> float:
     from codecarbon.input import DataSource
 
     found = DataSource().get_global_energy_mix_data()
-    if country not in found or "carbon_intensity" not in found[country]:
-        raise UsageError(unknown("country", country, found) + "; --country takes three letters, such as FRA or USA")
+    if "carbon_intensity" not in found.get(country, {}):
+        near = difflib.get_close_matches(country.upper(), found)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UsageError(f"unknown country {country!r}: three letters are expected, such as FRA or USA{hint}")
     return float(found[country]["carbon_intensity"]) / JOULES_PER_KWH

@@ -11,6 +11,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import psutil
 
@@ -24,6 +25,10 @@ from gnncompress.profiling.sampling import Sampler
 
 _INTERVAL = 0.02
 _CANNOT_RUN, _NOT_FOUND = 126, 127
+_OF_TERMINALS = (signal.SIGINT, signal.SIGQUIT) if sys.platform != "win32" else ()
+_RELAYED = (
+    (*_OF_TERMINALS, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2) if sys.platform != "win32" else ()
+)
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
@@ -57,7 +62,7 @@ def profile_command(command: Sequence[str], phase: str, energy: str = "auto", co
         meter.start()
         before = Usage.now()
         try:
-            process = _started(command)
+            process = _started(command, relay.group)
         except CommandError:
             meter.stop()
             raise
@@ -65,7 +70,8 @@ def profile_command(command: Sequence[str], phase: str, energy: str = "auto", co
         memory = _Tree(process.pid)
         with Sampler(memory.sample, _INTERVAL):
             _, status, used = os.wait4(process.pid, 0)
-        load = Load.between(before, Usage.now())
+            load = Load.between(before, Usage.now())
+        relay.end()
         readings = meter.stop()
         code = os.waitstatus_to_exitcode(status)
         process.returncode = code  # it has been waited for
@@ -83,7 +89,8 @@ def profile_command(command: Sequence[str], phase: str, energy: str = "auto", co
         *rows,
         *co2_rows(rows, country),
     ]
-    return Ended(code if code >= 0 else 128 - code, ended, [*load.warnings(), *reasons(readings)])
+    said = [*load.warnings(), *reasons(readings), *memory.warnings()]
+    return Ended(code if code >= 0 else 128 - code, ended, said)
 
 
 class _Tree:
@@ -100,6 +107,11 @@ class _Tree:
         if self._memory is not None:
             self._memory.sample()
 
+    def warnings(self) -> list[str]:
+        """Say what was not seen."""
+        seen = self._memory is not None and self._memory.peak
+        return [] if seen else ["memory: the command ended before it could be looked at"]
+
     def measurements(self, phase: str, exact: int) -> list[Measurement]:
         """Return the rows of the tree's peak and of its largest process, of which ``exact`` is the kernel's figure.
 
@@ -115,9 +127,13 @@ class _Tree:
         ]
 
 
-def _started(command: Sequence[str]) -> subprocess.Popen[bytes]:
+def _started(command: Sequence[str], group: bool) -> subprocess.Popen[bytes]:
+    """Start the command, in a ``group`` of its own if so wanted."""
+    options: dict[str, Any] = {}
+    if group:
+        options = {"process_group": 0} if sys.version_info >= (3, 11) else {"start_new_session": True}
     try:
-        return subprocess.Popen(command)
+        return subprocess.Popen(command, **options)
     except FileNotFoundError as error:
         raise CommandError(f"{command[0]}: no such command", _NOT_FOUND) from error
     except OSError as error:
@@ -125,32 +141,38 @@ def _started(command: Sequence[str]) -> subprocess.Popen[bytes]:
 
 
 class _Relay:
-    """Sends on what is sent to end the command but reached only this process, as soon as there is a command."""
+    """Sends on to the command what is sent to end this process, or to tell it something.
+
+    Where a terminal sends Ctrl-C to everything in the foreground, the command is in the same group and gets it from
+    there. Elsewhere it has a group of its own, so that it gets each signal once, from here.
+    """
 
     def __init__(self) -> None:
+        self.group = not _in_foreground()
         self._pid: int | None = None
         self._early: list[int] = []
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        # A terminal sends Ctrl-C to everything in the foreground, the command included.
-        if number == signal.SIGINT and _in_foreground():
-            return
         if self._pid is None:
             self._early.append(number)
-        else:
-            _send(self._pid, number)
+        elif self.group or number not in _OF_TERMINALS:
+            _send(self._pid, number, self.group)
 
     def to(self, pid: int) -> None:
         """Send on to a process, also what came before it."""
         self._pid = pid
         for number in self._early:
-            _send(pid, number)
+            _send(pid, number, self.group)
+
+    def end(self) -> None:
+        """Send nothing on any more: the process has been waited for."""
+        self._pid = None
 
 
-def _send(pid: int, number: int) -> None:
+def _send(pid: int, number: int, group: bool) -> None:
     # Not through Popen, which would wait for the process and leave nothing to wait for.
     with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+        (os.killpg if group else os.kill)(pid, number)
 
 
 @contextlib.contextmanager
@@ -158,10 +180,10 @@ def _relayed() -> Iterator[_Relay]:
     """Outlive the signals that end programs; those that are ignored, as under nohup, stay so for the command, too."""
     relay = _Relay()
     main = threading.current_thread() is threading.main_thread()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT) if main else ()
     ignored = (signal.SIG_IGN, None)
     # A handler, not SIG_IGN, which the command would inherit.
-    before = {number: signal.signal(number, relay) for number in numbers if signal.getsignal(number) not in ignored}
+    numbers = [number for number in (_RELAYED if main else ()) if signal.getsignal(number) not in ignored]
+    before = {number: signal.signal(number, relay) for number in numbers}
     try:
         yield relay
     finally:

@@ -11,7 +11,7 @@ import psutil
 
 from gnncompress.errors import MeasurementError
 from gnncompress.profiling import memory, powercap
-from gnncompress.profiling.energy import METERS, reads
+from gnncompress.profiling.energy import METERS
 from gnncompress.profiling.load import Load, Usage
 
 _LOOK = 0.5
@@ -29,7 +29,8 @@ class Finding:
 
 def examine() -> list[Finding]:
     """Return what this machine can measure; takes some seconds, since codecarbon starts slowly."""
-    return [*_counters(), *(_meter(name) for name in ("rapl", "pyrapl", "codecarbon")), _gpu(), _auto(), *_others()]
+    rapl = _meter("rapl")
+    return [*_counters(), rapl, _meter("pyrapl"), _meter("codecarbon"), _gpu(), _auto(rapl.works), *_others()]
 
 
 def _counters() -> list[Finding]:
@@ -83,9 +84,7 @@ def _gpu() -> Finding:
     return Finding("GPU energy", True, "read through NVML for runs on CUDA and for 'profile --'")
 
 
-def _auto() -> Finding:
-    chosen = METERS["auto"]()
-    works = reads(chosen)
+def _auto(works: bool) -> Finding:
     seen = "takes rapl" if works else "nothing measures energy here: rows say unavailable"
     return Finding("--energy auto", works, seen, "" if works else "--energy codecarbon estimates, and says so")
 
@@ -101,9 +100,9 @@ def _others() -> list[Finding]:
         Finding("clock", clock.monotonic, f"{clock.implementation}, a step of {clock.resolution:.0e} s"),
         Finding("processor time", True, f"{cores} cores, of which {usable or cores} may be used"),
         Finding(
-            "other load",
+            "quiet machine",
             others < 10,
-            f"{others:.0f} % of a core",
+            f"other processes take {others:.0f} % of a core",
             "" if others < 10 else "timings and energy want a quiet machine",
         ),
     ]

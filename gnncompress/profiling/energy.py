@@ -7,7 +7,7 @@ name, and labelled as one. Processor, memory and GPUs are always readings of the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -36,6 +36,17 @@ def unavailable(component: str, reason: str) -> Reading:
     return Reading(component, None, "unavailable", reason)
 
 
+def components(windows: Iterable[Iterable[Reading]]) -> list[str]:
+    """Return every component that was read in any window, in the order of their first."""
+    return list(dict.fromkeys(reading.component for readings in windows for reading in readings))
+
+
+def reading_of(component: str, readings: Iterable[Reading]) -> Reading:
+    """Return a component's reading; a window that has none does not have it available."""
+    found = [reading for reading in readings if reading.component == component]
+    return found[0] if found else unavailable(component, "one of the windows has none")
+
+
 class EnergyMeter(Protocol):
     """Something that reads energy between ``start`` and ``stop``."""
 
@@ -47,15 +58,15 @@ class EnergyMeter(Protocol):
 class NoMeter:
     """The meter of a machine without one: every window reads as unavailable."""
 
-    def __init__(self, reason: str = "") -> None:
-        self.reason = reason
+    def __init__(self, reason: str = "", component: str = "cpu") -> None:
+        self.reason, self.component = reason, component
 
     def start(self) -> None:
         """Do nothing."""
 
     def stop(self) -> list[Reading]:
         """Return one unavailable reading."""
-        return [unavailable("cpu", self.reason)]
+        return [unavailable(self.component, self.reason)]
 
 
 class Meters:
@@ -121,20 +132,30 @@ def insist_on_meter(name: str) -> None:
 
 
 def open_meter(name: str, gpu: bool = False) -> EnergyMeter:
-    """Return the meter of a name in ``METERS``, with the counters of NVIDIA GPUs if ``gpu`` and if there are any.
+    """Return the meter of a name in ``METERS``, with the counters of NVIDIA GPUs if ``gpu``.
 
     Raises:
         MeasurementError: if that meter reads nothing here; ``auto`` and ``none`` never raise.
     """
     meter = METERS[name]()
-    if not gpu or name in _KNOW_GPUS:
-        return meter
+    return Meters([meter, _gpus()]) if gpu and name not in _KNOW_GPUS else meter
+
+
+def open_if_possible(name: str, gpu: bool = False) -> EnergyMeter:
+    """Return what ``open_meter`` does, or, if that reads nothing here any more, a meter that says why."""
+    try:
+        return open_meter(name, gpu)
+    except MeasurementError as error:
+        return NoMeter(str(error))
+
+
+def _gpus() -> EnergyMeter:
     from gnncompress.profiling.nvml import NvmlMeter
 
     try:
-        return Meters([meter, NvmlMeter()])
-    except MeasurementError:
-        return meter
+        return NvmlMeter()
+    except MeasurementError as error:
+        return NoMeter(str(error), "gpu")
 
 
 def reads(meter: EnergyMeter) -> bool:

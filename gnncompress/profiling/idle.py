@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from gnncompress.files import cache_root, write_json
-from gnncompress.profiling.energy import EnergyMeter, Reading
+from gnncompress.profiling.energy import EnergyMeter, Reading, unavailable
 from gnncompress.profiling.load import FOREIGN, Load, Usage
+from gnncompress.profiling.powercap import root
 
 _BOOT = Path("/proc/sys/kernel/random/boot_id")
 
@@ -24,6 +25,7 @@ def idle_power(meter: EnergyMeter, name: str, seconds: float) -> tuple[list[Read
     file = cache_root() / "idle-power.json"
     boot = _boot()
     kept = _kept(file)
+    name = f"{name} {root()}"
     found = kept.get(name)
     if boot and found and found["boot"] == boot and found["seconds"] >= seconds:
         return [Reading(**reading) for reading in found["watts"]], []
@@ -37,7 +39,8 @@ def idle_power(meter: EnergyMeter, name: str, seconds: float) -> tuple[list[Read
         for one in readings
     ]
     if load.foreign is not None and load.foreign >= FOREIGN:
-        return watts, [f"idle power: other processes took {load.foreign:.0f} % of a core, so the machine was not idle"]
+        busy = f"idle power: other processes took more than {FOREIGN:.0f} % of a core, so the machine was not idle"
+        return [unavailable(one.component, busy) for one in watts], [busy]
     if boot and load.foreign is not None and all(one.joules is not None for one in watts):
         entry = {"boot": boot, "seconds": seconds, "watts": [asdict(one) for one in watts]}
         _keep(file, {**kept, name: entry})

@@ -8,19 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from gnncompress.errors import MeasurementError
 from gnncompress.measurements import Measurement, measured
-from gnncompress.profiling.energy import EnergyMeter, Reading, reads
+from gnncompress.profiling.energy import EnergyMeter, Reading, components, reading_of, reads
 from gnncompress.profiling.joules import name_of, reasons
 from gnncompress.profiling.latency import Window, measure_latency, repeat, warm_up
 from gnncompress.profiling.load import Load, Usage
-from gnncompress.profiling.memory import (
-    current_memory,
-    peak_memory,
-    release,
-    reset_peak,
-    resident_memory,
-    resident_peak,
-)
+from gnncompress.profiling.memory import current_memory, exact_peak, peak_memory, release, reset_peak
 
 _PHASE = "inference"
 
@@ -39,27 +33,29 @@ def profile_inference(
 ) -> Profiled:
     """Measure the call that ``prepare`` returns; one call processes ``items()`` items.
 
-    First the warm-up, during which memory is watched: what data, model and activations occupy above the memory used on
-    entry, which should be little more than imports. What building the data took for a moment is not counted. Then, with
-    no sampler running, the latency of each call in seconds, throughput in items a second, CPU time over wall time in
-    percent of one core, the same of all other processes, and switches between processes. Last the energy: joules a
-    call, the median over windows of repeated calls.
+    First the warm-up, during which memory is sampled. Then the latency of each call in seconds, throughput in items a
+    second, CPU time over wall time in percent of one core, the same of all other processes, and switches between
+    processes; and memory, what data, model and activations occupy above the memory used on entry, which should be
+    little more than imports: the kernel's peak over these calls. What building the data took for a moment is not
+    counted. Last the energy: joules a call, the median over windows of repeated calls.
     """
-    baseline, resident_baseline = current_memory(), resident_memory()
+    release()
+    baseline = current_memory()
     call = prepare()
     release()
-    fresh = reset_peak()
     warm = None
 
     def warming() -> None:
         nonlocal warm
         warm = warm_up(call, window)
 
-    peak, resident = peak_memory(warming), resident_peak() if fresh else None
+    sampled = peak_memory(warming)
     assert warm is not None
+    fresh = reset_peak()
     before = Usage.now()
     latency = measure_latency(call, window)
     load = Load.between(before, Usage.now())
+    exact = exact_peak() if fresh else None
     found = Profiled(
         [
             Measurement(_PHASE, "latency_median", latency.median, "s"),
@@ -67,29 +63,32 @@ def profile_inference(
             Measurement(_PHASE, "latency_p99", latency.quantile(0.99), "s"),
             Measurement(_PHASE, "repetitions", len(latency.samples), "calls"),
             Measurement(_PHASE, "warmup", warm.calls, "calls"),
+            Measurement(_PHASE, "items_per_call", items(), "items", "computed"),
             Measurement(_PHASE, "throughput", items() / latency.median, "items/s", "computed"),
             *load.measurements(_PHASE),
             Measurement(_PHASE, "memory_baseline", baseline, "bytes"),
-            Measurement(_PHASE, "memory_peak", peak - baseline, "bytes"),
-            Measurement(_PHASE, "memory_resident_baseline", resident_baseline, "bytes"),
-            measured(
-                _PHASE, "memory_resident_peak", None if resident is None else resident - resident_baseline, "bytes"
-            ),
+            Measurement(_PHASE, "memory_peak", (sampled if exact is None else exact) - baseline, "bytes"),
+            Measurement(_PHASE, "memory_peak_sampled", sampled - baseline, "bytes"),
         ],
         {"latency": latency.samples},
         load.warnings(),
     )
     if not warm.stable:
         found.warnings.append(f"{_PHASE}: calls were not yet stable after a warm-up of {warm.calls}")
-    _add_energy(found, call, window, meter)
+    try:
+        _add_energy(found, call, window, meter)
+    except MeasurementError as error:  # what was measured before stays
+        found.measurements.append(_unavailable("cpu"))
+        found.warnings.append(str(error))
     return found
 
 
 def _add_energy(found: Profiled, call: Callable[[], object], window: Window, meter: EnergyMeter) -> None:
     """Add joules a call of each component: median and spread (largest less smallest) over the windows, and power."""
     if not reads(meter):
-        meter.start()
-        found.measurements += [_unavailable(reading.component) for reading in meter.stop()]
+        missing = meter.stop()
+        found.measurements += [_unavailable(reading.component) for reading in missing]
+        found.warnings += reasons(missing)
         return
     calls, seconds, windows = [], [], []
     started = Usage.now()
@@ -108,12 +107,13 @@ def _add_energy(found: Profiled, call: Callable[[], object], window: Window, met
     ]
     found.warnings += [said for said in load.warnings() if said not in found.warnings]
     found.samples |= {"energy_calls": np.array(calls), "energy_seconds": np.array(seconds)}
-    for readings in zip(*windows, strict=True):
-        _add_component(found, readings, calls, seconds)
+    for component in components(windows):
+        _add_component(found, component, [reading_of(component, one) for one in windows], calls, seconds)
 
 
-def _add_component(found: Profiled, readings: tuple[Reading, ...], calls: list[int], seconds: list[float]) -> None:
-    component = readings[0].component
+def _add_component(
+    found: Profiled, component: str, readings: list[Reading], calls: list[int], seconds: list[float]
+) -> None:
     joules = np.array([np.nan if one.joules is None else one.joules for one in readings])
     found.samples[name_of("energy", component)] = joules
     failed = [one for one in readings if one.joules is None]

@@ -39,6 +39,13 @@ def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
         GnncompressError: what ``function`` raised, if it was one of ours.
         MeasurementError: if it raised anything else, or the child died; the message says how.
     """
+    try:
+        return _isolated(function, arguments)
+    except OSError as error:
+        raise MeasurementError(f"the measuring process cannot be run ({error})") from error
+
+
+def _isolated(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
     with machine_lock():
         receiver, sender = context.Pipe(duplex=False)

@@ -57,7 +57,8 @@ def _of_children() -> float:
     for child in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.Error):  # it has ended
             times = child.cpu_times()
-            seconds += times.user + times.system
+            # With those of their own that have ended: else their time would be lost while their parents live.
+            seconds += times.user + times.system + times.children_user + times.children_system
     return seconds
 
 

@@ -1,8 +1,8 @@
 """Memory of this process and of a process tree, now and at its peak.
 
-Two figures, since neither is enough alone. Resident memory is everything in RAM, library code included, and its peak
-is the kernel's own and exact (VmHWM). Anonymous memory leaves out the pages of files, so that library code which is
-read from disk on first use is not counted as memory of a model; its peak is sampled.
+What is told is anonymous memory: library code, which is read from disk on first use, is not memory of a model. Its
+peak is the kernel's where the kernel tells (VmHWM, which a process may reset), exact after a warm-up; samples see the
+warm-up, too, and other processes, but miss what is shorter than the time between two of them.
 """
 
 from __future__ import annotations
@@ -42,6 +42,15 @@ def resident_peak() -> int | None:
     Source: proc_pid_status(5), VmHWM.
     """
     return _status("VmHWM")
+
+
+def exact_peak() -> int | None:
+    """Return the largest memory of this process since ``reset_peak`` without pages of files, in bytes; None if unknown.
+
+    That is the kernel's resident peak less the pages of files, which after a warm-up are what they were at the peak.
+    """
+    peak, files, shared = _status("VmHWM"), _status("RssFile"), _status("RssShmem")
+    return None if peak is None or files is None or shared is None else peak - files - shared
 
 
 def reset_peak() -> bool:
@@ -102,14 +111,14 @@ class TreeMemory:
     def _search(self) -> None:
         try:
             self._tree = [self._root, *self._root.children(recursive=True)]
-        except psutil.Error:
+        except (psutil.Error, OSError):
             self._tree = [self._root]
 
 
 def _resident(process: psutil.Process) -> int | None:
     try:
         return int(process.memory_info().rss)
-    except psutil.Error:  # it has ended
+    except (psutil.Error, OSError):  # it has ended, or nothing may be opened now
         return None
 
 

@@ -19,7 +19,7 @@ def utilization(meter: EnergyMeter) -> float | None:
 
 
 class NvmlMeter:
-    """The energy of all NVIDIA GPUs (Volta or newer), with their utilization meanwhile.
+    """The energy of all NVIDIA GPUs of the machine (Volta or newer), with their utilization meanwhile.
 
     ``utilization`` is the mean over the last window and the GPUs, in percent of the time that a kernel was running;
     None if it was never read.

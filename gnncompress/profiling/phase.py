@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from types import TracebackType
 
+from gnncompress.errors import UsageError
 from gnncompress.measurements import Measurement
 from gnncompress.profiling.energy import EnergyMeter, insist_on_meter, open_meter
 from gnncompress.profiling.joules import co2_rows, energy_rows, reasons
@@ -83,7 +84,9 @@ class profile:  # noqa: N801
         """Append the rows to a CSV file, which is made if need be.
 
         Raises:
-            UsageError: if the file cannot be written.
-            ResultsError: if it is there and holds something else.
+            UsageError: if the file cannot be written, or the block has not been left yet.
+            ResultsError: if the file is there and holds something else.
         """
+        if not self.measurements:
+            raise UsageError(f"{self.phase}: nothing has been measured yet; write after the with block")
         append_rows(Path(path), label or self.phase, self.measurements)

@@ -83,19 +83,20 @@ def _zone(place: Path) -> Zone | None:
     except OSError:
         return None
     component = "cpu" if name.startswith("package") else "dram" if name.startswith("dram") else ""
-    try:
-        largest = int((place / "max_energy_range_uj").read_text())
-        if largest < 1:
-            raise ValueError(f"a range of {largest}")
-        # The largest value that 32 bits of the processor's unit hold, so that one unit more is nothing again.
-        zone = Zone(place, name, component, largest + round(largest / (2**32 - 1)))
-        zone.read()
-    except (OSError, ValueError) as error:
-        return Zone(place, name, component, 1, _why(error))
-    return zone
+    for file in ("max_energy_range_uj", "energy_uj"):
+        try:
+            value = int((place / file).read_text())
+        except (OSError, ValueError) as error:
+            return Zone(place, name, component, 1, f"{file}: {_why(error)}")
+        if file == "max_energy_range_uj":
+            largest = value
+    if largest < 1:
+        return Zone(place, name, component, 1, f"max_energy_range_uj: a range of {largest}")
+    # The largest value that 32 bits of the processor's unit hold, so that one unit more is nothing again.
+    return Zone(place, name, component, largest + round(largest / (2**32 - 1)))
 
 
 def _why(error: Exception) -> str:
     if isinstance(error, PermissionError):
         return f"permission denied; {HOW_TO_ALLOW}"
-    return error.strerror or type(error).__name__ if isinstance(error, OSError) else str(error)
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "holds no number"

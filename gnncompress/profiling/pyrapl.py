@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import time
 from typing import Any
 
 from gnncompress.errors import MeasurementError
 from gnncompress.profiling.energy import Reading, unavailable
+
+# In so many seconds at 500 W the smallest counters, of 65 kJ, wrap; pyRAPL takes what is left for the energy.
+_LONGEST = 130.0
 
 
 class PyRaplMeter:
@@ -43,14 +48,21 @@ class PyRaplMeter:
     def start(self) -> None:
         """Open a window."""
         self._measurement = self._pyrapl.Measurement("window")
-        self._measurement.begin()
+        self._started = time.perf_counter()
+        with contextlib.suppress(self._pyrapl.PyRAPLException, OSError, ValueError):  # stop tells
+            self._measurement.begin()
 
     def stop(self) -> list[Reading]:
         """Close the window; a counter that wrapped meanwhile gives an unavailable reading."""
+        seconds = time.perf_counter() - self._started
         try:
             self._measurement.end()
-        except (self._pyrapl.PyRAPLException, OSError, ValueError) as error:
+        except (self._pyrapl.PyRAPLException, OSError, ValueError, AttributeError, TypeError) as error:
             return [unavailable("cpu", f"pyRAPL cannot read its counters any more ({type(error).__name__})")]
+        if seconds >= _LONGEST:
+            return [
+                unavailable("cpu", f"a counter may have wrapped in {seconds:.0f} s, which pyRAPL cannot tell; use rapl")
+            ]
         result = self._measurement.result
         return [
             self._reading(component, values)

@@ -15,6 +15,8 @@ from gnncompress.profiling.sampling import Sampler
 _MOST_WATTS = 2_000
 # Counters move every millisecond, if not exactly.
 _LONGEST_STILL = 0.1
+# Samples that come later than this, such as those of a process that was stopped, may have missed a wrap.
+_LATE = 30.0
 _LONGEST_INTERVAL, _SHORTEST_INTERVAL = 5.0, 0.05
 _MICRO = 1e-6
 
@@ -41,6 +43,8 @@ class Counter:
         seconds = now - self._time
         if gained == 0 and seconds >= _LONGEST_STILL:
             self.problem = self.problem or f"did not move in {seconds:.2g} s"
+        if seconds >= _LATE and seconds * _MOST_WATTS >= self.zone.period * _MICRO:
+            self.problem = self.problem or f"was not read for {seconds:.2g} s, in which it may have wrapped unseen"
         if gained * _MICRO > _MOST_WATTS * (seconds + _LONGEST_STILL):
             self.problem = self.problem or f"jumped by {gained * _MICRO:.6g} J in {seconds:.2g} s"
         self.total += gained
@@ -62,7 +66,7 @@ class RaplMeter:
     most every 50 ms.
 
     Raises:
-        MeasurementError: if there are no counters of packages, or they may not be read.
+        MeasurementError: if there are no counters of packages, or none may be read.
 
     Source: Linux kernel, Documentation/power/powercap.
     """
@@ -74,11 +78,10 @@ class RaplMeter:
         if not packages:
             why = "has no counter of a package" if place.is_dir() else "is not there, as in most virtual machines"
             raise MeasurementError(f"no energy counters: {place} {why}; 'gnncompress doctor' says what there is")
-        for zone in packages:
-            if zone.problem:
-                raise MeasurementError(f"{zone.path / 'energy_uj'} ({zone.name}): {zone.problem}")
         self._counters = [Counter(zone, clock) for zone in zones if not zone.problem]
         self._unreadable = [zone for zone in zones if zone.problem]
+        if not self._counters:
+            raise MeasurementError(f"{packages[0].path} ({packages[0].name}): {packages[0].problem}")
         fills = min(counter.zone.period for counter in self._counters) * _MICRO / 1000
         interval = min(max(fills / 8, _SHORTEST_INTERVAL), _LONGEST_INTERVAL)
         self._sampler = Sampler(self.sample, interval)

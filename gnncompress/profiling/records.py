@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from gnncompress.errors import ResultsError, UsageError
 from gnncompress.files import writable_folder, write_text
-from gnncompress.measurements import COLUMNS, Measurement, csv_rows
+from gnncompress.measurements import COLUMNS, SOURCES, Measurement, csv_rows
 
 _METHOD = "profile"
 
@@ -24,7 +24,7 @@ def insist_on_writable(path: Path) -> None:
         UsageError: if the file or its folder cannot be written.
         ResultsError: if the file is there and holds something else.
     """
-    writable_folder(path.parent, "--output")
+    writable_folder(path.parent, f"{path.name} in")
     _content(path)
 
 
@@ -42,7 +42,7 @@ def append_rows(path: Path, label: str, measurements: Iterable[Measurement]) -> 
         with FileLock(_lock(path)):
             write_text(path.resolve(), _content(path) + csv_rows(identity, measurements))
     except OSError as error:
-        raise UsageError(f"--output {path}: cannot be written ({error.strerror}); name another file") from error
+        raise UsageError(f"{path}: cannot be written ({error.strerror}); name another file") from error
     return run_id
 
 
@@ -54,16 +54,20 @@ def _lock(path: Path) -> Path:
 
 def _content(path: Path) -> str:
     header = csv_rows([], [], header=True)
-    if path.is_dir():
-        raise UsageError(f"--output {path}: is a folder; name a CSV file")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path}: is {'a folder' if path.is_dir() else 'no plain file'}; name a CSV file")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
         return header
     except (OSError, ValueError) as error:
-        raise UsageError(f"--output {path}: cannot be read ({error}); name another file") from error
+        raise UsageError(f"{path}: cannot be read ({error}); name another file") from error
     if not text:  # as mktemp leaves it
         return header
     if not text.startswith(header):
         raise ResultsError(f"{path}: has not the columns {','.join(COLUMNS)}; name another file")
-    return text if text.endswith("\n") else text + "\n"
+    if text.endswith("\n"):
+        return text
+    if text.rpartition(",")[2] not in SOURCES:
+        raise ResultsError(f"{path}: its last row is cut off; mend it, or name another file")
+    return text + "\n"

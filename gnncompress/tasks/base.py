@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gnncompress.errors import TaskError
+from gnncompress.errors import UsageError
 from gnncompress.measurements import Measurement
 
 
@@ -68,8 +68,17 @@ class Task(ABC):
         ``batch`` is how many graphs a call has instead, 0 for all items.
 
         Raises:
-            TaskError: if there are not so many.
+            UsageError: as ``insist_on_batch``.
         """
+
+    def insist_on_batch(self, batch: int) -> None:
+        """Insist that a call may have ``batch`` graphs; 0 stands for all items.
+
+        Raises:
+            UsageError: if there are not so many, or there is one graph only.
+        """
+        if batch:
+            raise UsageError(f"--batch-size {batch}: {self.name} is measured on its whole graph; leave it out")
 
     @abstractmethod
     def example(self, model: nn.Module) -> Tensor:
@@ -82,16 +91,6 @@ class Task(ABC):
         Raises:
             TaskError: if the model cannot take the data, or returns another shape than the task needs.
         """
-
-
-def insist_on_no_batch(batch: int, task: str) -> None:
-    """Refuse batches of graphs.
-
-    Raises:
-        TaskError: saying that the task has one graph.
-    """
-    if batch:
-        raise TaskError(f"a batch of {batch}: {task} is measured on its whole graph")
 
 
 def auxiliary_loss(model: nn.Module) -> Tensor | float:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch, Data
 
-from gnncompress.errors import TaskError
+from gnncompress.errors import TaskError, UsageError
 from gnncompress.measurements import GRAPHS, MULTILABEL, Measurement
 from gnncompress.tasks.base import Predictions, Task, auxiliary_loss
 from gnncompress.tasks.batching import GraphBlock, portions
@@ -63,12 +63,16 @@ class _GraphTask(Task):
 
         With ``batch`` a call has the first so many test graphs, as one batch.
         """
-        if batch > self._test.numel():
-            raise TaskError(f"a batch of {batch}: there are {self._test.numel()} test graphs; measure fewer")
+        self.insist_on_batch(batch)
         if batch:
             few = self._block.batch(self._test[:batch])
             return lambda: call(model, few)
         return lambda: [call(model, batch) for batch in self._fixed["test"]]
+
+    def insist_on_batch(self, batch: int) -> None:
+        """Insist on so many test graphs."""
+        if batch > self._test.numel():
+            raise UsageError(f"--batch-size {batch}: there are {self._test.numel()} test graphs; give fewer")
 
     def example(self, model: nn.Module) -> Tensor:
         """Return the logits of the first training graphs."""

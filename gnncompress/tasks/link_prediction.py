@@ -15,7 +15,7 @@ from torch_geometric.utils import to_undirected
 
 from gnncompress.errors import TaskError
 from gnncompress.measurements import LINKS, Measurement
-from gnncompress.tasks.base import Predictions, Task, auxiliary_loss, insist_on_no_batch
+from gnncompress.tasks.base import Predictions, Task, auxiliary_loss
 from gnncompress.tasks.calling import call, insist_on_parameters, probe, wants
 from gnncompress.tasks.links import LinkSplit, sample_non_edges
 from gnncompress.tasks.metrics import best_threshold, link_roc_auc, link_scores, predicted_classes, rows
@@ -108,7 +108,7 @@ class LinkPrediction(Task):
         subgraphs of the pairs it was asked for, which depend on the graph alone. Measured latency is that of a warm
         model: on Cora about 1.1 s, where the first call takes 1.5 s.
         """
-        insist_on_no_batch(batch, self.name)
+        self.insist_on_batch(batch)
         pairs, _ = self._test
         data = self._given(model, pairs)
         return lambda: self._scored(model, data, pairs)

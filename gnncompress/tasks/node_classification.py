@@ -12,7 +12,7 @@ from torch_geometric.data import Data
 
 from gnncompress.errors import TaskError
 from gnncompress.measurements import NODES, Measurement
-from gnncompress.tasks.base import Predictions, Task, auxiliary_loss, insist_on_no_batch
+from gnncompress.tasks.base import Predictions, Task, auxiliary_loss
 from gnncompress.tasks.calling import call, insist_on_parameters, probe
 from gnncompress.tasks.labels import absent_classes
 from gnncompress.tasks.metrics import accuracy, classification_scores, constant_scores, predicted_classes, rows
@@ -78,7 +78,7 @@ class NodeClassification(Task):
 
     def inference(self, model: nn.Module, batch: int = 0) -> Callable[[], object]:
         """Return the call that computes the logits of all nodes."""
-        insist_on_no_batch(batch, self.name)
+        self.insist_on_batch(batch)
         return lambda: call(model, self.data)
 
     def example(self, model: nn.Module) -> Tensor:

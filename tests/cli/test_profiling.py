@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
 import subprocess
@@ -76,7 +77,8 @@ def test_a_run_with_counters(counters: Path, tmp_path: Path) -> None:
     # The writer may be late by some milliseconds of each window, and the machine is busy with other tests.
     assert rows["inference", "power"] == (pytest.approx(50, rel=0.2), "rapl")
     assert rows["inference", "power_dram"] == (pytest.approx(5, rel=0.2), "rapl")
-    assert rows["inference", "power_idle"] == (pytest.approx(50, rel=0.2), "rapl")
+    idle = rows["inference", "power_idle"]  # unavailable if other tests kept the machine busy
+    assert idle in ((None, "unavailable"), (pytest.approx(50, rel=0.2), "rapl"))
     window, windows, calls = (rows["inference", f"energy_{name}"][0] for name in ("window", "windows", "repetitions"))
     assert window is not None
     assert windows == 3
@@ -119,7 +121,7 @@ def test_a_source_that_reads_nothing_is_refused_before_training(
     ("options", "message"),
     [
         (["--country", "FRANCE"], "unknown country 'FRANCE'"),
-        (["--energy-seconds", "0"], "--energy-seconds 0: counters need windows of at least 0.1 s"),
+        (["--energy-seconds", "0"], "--energy-seconds 0: give seconds, at least 0.1"),
         (["--quick", "--energy-seconds", "2"], "--quick and --energy-seconds: give one of them"),
         (["--batch-size", "4"], "--batch-size 4: node-classification is measured on its whole graph"),
         (["--energy", "sun"], "unknown energy source 'sun'"),
@@ -143,15 +145,11 @@ def test_latency_of_a_batch(cli: Cli, tmp_path: Path) -> None:
     assert few["inference.latency_median"] < found[0]["inference.latency_median"]
 
 
-def test_a_batch_larger_than_the_test_set_keeps_the_quality(cli: Cli, tmp_path: Path) -> None:
-    result = cli("train", "-w", "digits-grid", "--epochs", 1, "--batch-size", 10**6, "-o", tmp_path, "--json")
-    assert result.code == 0, result.err
-    assert "a batch of 1000000: there are" in result.err
-    (run,) = result.json["runs"]
-    assert run["metrics"]["evaluate.accuracy"] > 0
-    assert run["metrics"]["inference.latency_median"] is None
-    table = cli("report", tmp_path)
-    assert table.code == 0, table.err
+def test_a_batch_larger_than_the_test_set_is_refused_before_training(cli: Cli, tmp_path: Path) -> None:
+    result = cli("train", "-w", "digits-grid", "--batch-size", 10**6, "-o", tmp_path)
+    assert result.code == 2
+    assert "--batch-size 1000000: there are" in result.err
+    assert not list(tmp_path.glob("*/results.csv"))
 
 
 def test_profile_keeps_output_and_exit_code(counters: Path, tmp_path: Path) -> None:
@@ -176,6 +174,14 @@ def test_profile_keeps_output_and_exit_code(counters: Path, tmp_path: Path) -> N
         read = list(csv.DictReader(lines))
     assert {row["model"] for row in read} == {"nap", "true"}
     assert len({row["run_id"] for row in read}) == 2
+
+
+@pytest.mark.parametrize("code", [3, 130])
+def test_profile_keeps_the_exit_code_whatever_becomes_of_its_own_output(code: int) -> None:
+    line = f"{sys.executable} -m gnncompress profile --energy none -- sh -c 'exit {code}' 2>/dev/full"
+    assert subprocess.run(["sh", "-c", line], timeout=60).returncode == code
+    done = command("profile", "-q", "--", "sh", "-c", f"exit {code}", "--debug")
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_profile_of_nothing_to_run(cli: Cli, tmp_path: Path) -> None:
@@ -252,7 +258,7 @@ def test_compare_prints_a_table(cli: Cli, pair: tuple[Path, Path]) -> None:
     result = cli("compare", *pair, *FAST)
     assert result.code == 0, result.err
     assert "verdict" in result.out
-    assert "99 %, paired bootstrap" in result.out
+    assert "with 99 % intervals by bootstrap" in result.out
 
 
 def test_compare_refuses_what_cannot_be_compared(cli: Cli, pair: tuple[Path, Path], runs: Path, tmp_path: Path) -> None:
@@ -266,6 +272,23 @@ def test_compare_refuses_what_cannot_be_compared(cli: Cli, pair: tuple[Path, Pat
     result = cli("compare", *pair, "--confidence", 1.5)
     assert result.code == 2
     assert "--confidence 1.5" in result.err
+
+
+def test_compare_runs_no_code_that_a_spec_names(cli: Cli, pair: tuple[Path, Path], tmp_path: Path) -> None:
+    proof, code = tmp_path / "ran", tmp_path / "evil.py"
+    code.write_text(f"open({str(proof)!r}, 'w')\n\ndef build(features, classes): ...\n")
+    for name in ("model", "dataset"):
+        folder = tmp_path / name
+        folder.mkdir()
+        for file in pair[0].iterdir():
+            (folder / file.name).write_bytes(file.read_bytes())
+        spec = json.loads((folder / "spec.json").read_text())
+        forged = {**spec, name: f"{code}:build", "code": hashlib.sha256(code.read_bytes()).hexdigest()}
+        (folder / "spec.json").write_text(json.dumps(forged))
+        result = cli("compare", folder, folder, *FAST)
+        assert result.code == 1
+        assert "is run only with --trust" in " ".join(result.err.split())
+    assert not proof.exists()
 
 
 def test_compare_refuses_a_run_of_another_version(cli: Cli, pair: tuple[Path, Path], tmp_path: Path) -> None:

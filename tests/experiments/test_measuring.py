@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,12 @@ class Ear(Observer):
         self.heard.append(warning)
 
 
-def test_quality_is_kept_when_measuring_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [MeasurementError, OSError, ValueError])
+def test_quality_is_kept_when_measuring_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: type[Exception]
+) -> None:
     def fail(*_: Any) -> None:
-        raise MeasurementError("the measuring process ended without a result (exit code -9)")
+        raise kind("exit code -9")
 
     monkeypatch.setattr(run_module, "isolated", fail)
     spec, ear = resolve("digits", "gcn", epochs=2), Ear()
@@ -37,9 +41,22 @@ def test_quality_is_kept_when_measuring_fails(tmp_path: Path, monkeypatch: pytes
     assert metrics["checkpoint.checkpoint_size"] is not None
     for name in ("latency_median", "latency_p95", "throughput", "cpu", "memory_peak", "energy"):
         assert metrics[f"inference.{name}"] is None
-    (warning,) = ear.heard
+    (warning,) = [said for said in ear.heard if spec.run_id in said]
     assert "exit code -9" in warning
-    assert spec.run_id in warning
+    assert warning in json.loads((tmp_path / spec.run_id / "environment.json").read_text())["notes"]
+
+
+def test_rows_are_kept_when_samples_cannot_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(path: Path, **_: Any) -> None:
+        path.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(run_module.np, "savez_compressed", fail)
+    spec, ear = resolve("digits", "gcn", epochs=2), Ear()
+    assert Sweep(Store(tmp_path), None, ear).run([spec]).finished == [spec]
+    assert read_metrics(tmp_path / spec.run_id / "results.csv")["inference.latency_median"] is not None
+    assert not (tmp_path / spec.run_id / "samples.npz").exists()
+    assert "samples.npz: cannot be written (No space left on device); the rows are kept" in ear.heard
 
 
 def test_how_long_energy_is_read_is_part_of_the_spec() -> None:

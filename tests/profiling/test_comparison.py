@@ -45,10 +45,12 @@ def test_values_that_are_all_alike_have_a_point_for_an_interval() -> None:
     assert not difference(np.zeros(20), 0.99).significant
 
 
-def test_chance_is_seldom_called_a_difference() -> None:
+@pytest.mark.parametrize("values", [5, 10, 20])
+def test_chance_is_called_a_difference_as_often_as_said(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gnncompress.profiling.comparison._RESAMPLES", 999)
     rng = np.random.default_rng(1)
-    false = sum(difference(rng.normal(0, 1, 20), 0.99, seed).significant for seed in range(100))
-    assert false <= 6, "one is expected, some more for so few values"
+    false = sum(difference(rng.normal(0, 1, values), 0.95, seed).significant for seed in range(400))
+    assert 5 <= false <= 35, "20 are expected"
 
 
 def test_a_bootstrap_of_scores_is_that_of_proportions() -> None:

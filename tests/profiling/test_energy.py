@@ -119,7 +119,8 @@ def test_no_meter_reads_nothing_and_says_why() -> None:
 def test_codecarbon_is_quiet_and_labels_its_estimate(tmp_path: Path) -> None:
     code = (
         "import time\nfrom gnncompress.profiling.carbon import CodeCarbonMeter\n"
-        "meter = CodeCarbonMeter()\nmeter.start()\ntime.sleep(0.3)\n"
+        "meter = CodeCarbonMeter()\nmeter.start()\nuntil = time.perf_counter() + 0.5\n"
+        "while time.perf_counter() < until: pass\n"
         "for r in meter.stop(): print(r.component, r.source, r.joules > 0)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True)

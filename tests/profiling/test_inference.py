@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import pytest
 
+from gnncompress.errors import MeasurementError
 from gnncompress.profiling import inference, latency
 from gnncompress.profiling.energy import NoMeter, Reading, unavailable
 from gnncompress.profiling.environment import environment
@@ -128,8 +129,8 @@ def test_rows_and_samples() -> None:
     assert rows["cpu"][0] > 0  # type: ignore[operator]
     assert rows["cpu_foreign"] == (None, "percent", "unavailable"), "too short a window"
     assert rows["memory_baseline"][0] > 10e6  # type: ignore[operator]
-    assert rows["memory_resident_baseline"][0] > 10e6  # type: ignore[operator]
-    assert {"memory_peak", "memory_resident_peak", "context_switches_voluntary"} < set(rows)
+    assert rows["items_per_call"] == (1000, "items", "computed")
+    assert {"memory_peak", "memory_peak_sampled", "context_switches_voluntary"} < set(rows)
 
 
 def test_memory_of_what_was_prepared_is_counted() -> None:
@@ -142,9 +143,37 @@ def test_memory_of_what_was_prepared_is_counted() -> None:
     assert 60e6 < peaks["memory_peak"] < 90e6  # type: ignore[operator]
 
 
-def test_a_resident_peak_that_cannot_begin_anew_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_of_a_call_is_seen_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    def peaks() -> tuple[float, float]:
+        found = profile_inference(lambda: lambda: np.ones(64_000_000, dtype=np.uint8), lambda: 1, QUICK, NoMeter())
+        rows = {row.metric: row.value for row in found.measurements}
+        return rows["memory_peak"], rows["memory_peak_sampled"]  # type: ignore[return-value]
+
+    exact, _ = peaks()
+    assert 62e6 < exact < 70e6
     monkeypatch.setattr(inference, "reset_peak", lambda: False)
-    assert run()[1]["memory_resident_peak"] == (None, "bytes", "unavailable")
+    peak, sampled = peaks()
+    assert peak == sampled, "without the kernel's figure samples have to do"
+
+
+def test_a_window_without_a_component_makes_it_unavailable() -> None:
+    cpu, dram = Reading("cpu", 1.0, "rapl"), Reading("dram", 1.0, "rapl")
+    found, rows = run(Meter([cpu, dram], [cpu], [dram, cpu]))
+    assert rows["energy"][2] == "rapl"
+    assert rows["energy_dram"] == (None, "J", "unavailable")
+    assert rows["latency_median"][0] > 0  # type: ignore[operator]
+    assert "energy of dram: one of the windows has none" in found.warnings
+
+
+def test_a_meter_that_fails_takes_nothing_else_along() -> None:
+    class Broken(Meter):
+        def stop(self) -> list[Reading]:
+            raise MeasurementError("the meter broke")
+
+    found, rows = run(Broken())
+    assert rows["energy"] == (None, "J", "unavailable")
+    assert rows["latency_median"][0] > 0  # type: ignore[operator]
+    assert "the meter broke" in found.warnings
 
 
 def test_cpu_tells_work_from_waiting() -> None:

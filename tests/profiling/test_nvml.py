@@ -193,7 +193,9 @@ def test_gpus_are_read_only_if_asked_for_and_there(
     assert isinstance(open_meter("auto"), RaplMeter)
     assert isinstance(open_meter("none", gpu=True), NoMeter)
     driver.there = False
-    assert isinstance(open_meter("auto", gpu=True), RaplMeter)
+    cpu, gpu = open_meter("auto", gpu=True).meters  # type: ignore[attr-defined]
+    assert isinstance(cpu, RaplMeter)
+    assert [(one.component, one.source) for one in gpu.stop()] == [("gpu", "unavailable")]
 
 
 def test_utilization_is_found_among_several_meters(driver: Driver) -> None:

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnncompress.errors import MeasurementError
+from gnncompress.profiling import rapl
 from gnncompress.profiling.energy import METERS, NoMeter, Reading
 from gnncompress.profiling.powercap import Zone
 from gnncompress.profiling.rapl import RaplMeter
@@ -25,7 +26,7 @@ def count(meter: RaplMeter, clock: Clock, *gains: dict[FakeZone, int] | list[tup
     """Read a window in which zones gain microjoules, a sample after each round of them."""
     meter.start()
     for gained in gains:
-        clock.now += 3600.0
+        clock.now += 29.0
         for one, microjoules in gained:
             one.add(microjoules)
         meter.sample()
@@ -57,7 +58,8 @@ def test_joules_over_one_wrap(tmp_path: Path) -> None:
     assert readings == [of("cpu", 7.0)]
 
 
-def test_joules_over_several_wraps_with_a_sample_between(tmp_path: Path) -> None:
+def test_joules_over_several_wraps_with_a_sample_between(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rapl, "_MOST_WATTS", 1e6)  # as much as no package takes, so that a sample gains all but a joule
     package, clock = zone(tmp_path, "intel-rapl:0", value=123), Clock()
     rounds = [[(package, PERIOD - JOULE)]] * 5
     assert count(RaplMeter(tmp_path, clock), clock, *rounds) == [of("cpu", 5 * (PERIOD - JOULE) / 1e6)]
@@ -118,7 +120,8 @@ def test_a_nested_tree_is_read(tmp_path: Path) -> None:
     data=st.data(),
 )
 def test_whatever_is_gained_between_samples_adds_up(largest: int, data: st.DataObject) -> None:
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rapl, "_MOST_WATTS", 1e6)
         clock = Clock()
         package = zone(Path(folder), "intel-rapl:0", largest=largest)
         package.set(data.draw(st.integers(0, package.period - 1), label="before"))
@@ -285,7 +288,7 @@ def test_a_memory_zone_that_cannot_be_read_is_unavailable_and_the_rest_is_read(t
     readings = count(RaplMeter(tmp_path, clock), clock, [(package, JOULE)])
     assert [one.component for one in readings] == ["cpu", "dram"]
     assert readings[0] == of("cpu", 1.0)
-    assert failed(readings, "dram").startswith(f"{memory.path} (dram): invalid literal")
+    assert failed(readings, "dram").startswith(f"{memory.path} (dram): energy_uj: holds no number")
 
 
 def test_one_memory_zone_of_two_is_not_passed_off_as_both(tmp_path: Path) -> None:
@@ -300,7 +303,7 @@ def test_one_memory_zone_of_two_is_not_passed_off_as_both(tmp_path: Path) -> Non
 
 def test_a_package_whose_counter_is_no_number_is_refused(tmp_path: Path) -> None:
     zone(tmp_path, "intel-rapl:0").write("lots\n")
-    with pytest.raises(MeasurementError, match=r"intel-rapl:0/energy_uj \(package-0\): invalid literal .*'lots"):
+    with pytest.raises(MeasurementError, match=r"intel-rapl:0 \(package-0\): energy_uj: holds no number"):
         RaplMeter(tmp_path)
 
 
@@ -315,9 +318,26 @@ def test_a_package_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(Path, "read_text", refuse)
     with pytest.raises(
-        MeasurementError, match=r"energy_uj \(package-0\): permission denied; allow it with: sudo chmod"
+        MeasurementError, match=r"\(package-0\): energy_uj: permission denied; allow it with: sudo chmod"
     ):
         RaplMeter(tmp_path)
+
+
+def test_a_package_that_cannot_be_read_leaves_the_memory(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0").write("lots\n")
+    memory, clock = zone(tmp_path, "intel-rapl:0:0", "dram"), Clock()
+    readings = count(RaplMeter(tmp_path, clock), clock, [(memory, JOULE)])
+    assert "holds no number" in failed(readings)
+    assert readings[1] == Reading("dram", 1.0, "rapl")
+
+
+def test_a_sample_that_came_too_late_to_know_of_a_wrap_is_no_measurement(tmp_path: Path) -> None:
+    package, clock = zone(tmp_path, "intel-rapl:0"), Clock()
+    meter = RaplMeter(tmp_path, clock)
+    meter.start()
+    package.add(1000 * JOULE)
+    clock.now += 140
+    assert "was not read for 1.4e+02 s, in which it may have wrapped unseen" in failed(meter.stop())
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import tempfile
 import threading
 from pathlib import Path
@@ -53,6 +54,22 @@ def test_a_file_whose_last_line_has_no_end_gets_one(tmp_path: Path) -> None:
     assert list(pd.read_csv(file)["model"]) == ["a", "a", "b", "b"]
 
 
+@pytest.mark.parametrize("cut", [1, 3, 20])
+def test_a_file_whose_last_row_is_cut_is_refused(tmp_path: Path, cut: int) -> None:
+    file = tmp_path / "costs.csv"
+    append_rows(file, "a", ROWS)
+    file.write_text(file.read_text().rstrip("\n")[:-cut])
+    with pytest.raises(ResultsError, match=r"costs\.csv: its last row is cut off"):
+        append_rows(file, "b", ROWS)
+
+
+def test_what_is_no_plain_file_is_left_alone(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with pytest.raises(UsageError, match="pipe: is no plain file; name a CSV file"):
+        insist_on_writable(pipe)
+
+
 @pytest.mark.parametrize("content", ["a,b\n1,2\n", "run_id,dataset\n", "hello"])
 def test_a_foreign_file_is_refused_and_left_as_it_was(tmp_path: Path, content: str) -> None:
     file = tmp_path / "other.csv"
@@ -66,20 +83,20 @@ def test_a_foreign_file_is_refused_and_left_as_it_was(tmp_path: Path, content: s
 def test_a_binary_file_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     file = tmp_path / "model.bin"
     file.write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(UsageError, match=r"--output .*model\.bin: cannot be read \(.*\); name another file"):
+    with pytest.raises(UsageError, match=r".*model\.bin: cannot be read \(.*\); name another file"):
         append_rows(file, "x", ROWS)
     assert file.read_bytes() == b"\xff\xfe\x00\x80"
 
 
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"--output {tmp_path}: is a folder; name a CSV file"):
+    with pytest.raises(UsageError, match=f"{tmp_path}: is a folder; name a CSV file"):
         append_rows(tmp_path, "x", ROWS)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_file_below_a_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UsageError, match=r"--output .*file: cannot be written"):
+    with pytest.raises(UsageError, match=r"costs.csv in .*file: cannot be written"):
         insist_on_writable(tmp_path / "file" / "costs.csv")
 
 
@@ -88,7 +105,7 @@ def test_a_folder_that_cannot_be_written_is_refused(tmp_path: Path, monkeypatch:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
-    with pytest.raises(UsageError, match=f"--output {tmp_path}: cannot be written \\(Permission denied\\); choose"):
+    with pytest.raises(UsageError, match=f"costs.csv in {tmp_path}: cannot be written \\(Permission denied\\); choose"):
         insist_on_writable(tmp_path / "costs.csv")
     with pytest.raises(UsageError, match="cannot be written"):
         append_rows(tmp_path / "costs.csv", "x", ROWS)
