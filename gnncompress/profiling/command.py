@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -29,6 +30,8 @@ _OF_TERMINALS = (signal.SIGINT, signal.SIGQUIT) if sys.platform != "win32" else 
 _RELAYED = (
     (*_OF_TERMINALS, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2) if sys.platform != "win32" else ()
 )
+# There where an NVIDIA driver is; without one a command uses no GPU, and there is nothing to say of it.
+_NVIDIA = Path("/dev/nvidiactl")
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
@@ -57,7 +60,7 @@ def profile_command(command: Sequence[str], phase: str, energy: str = "auto", co
     if not hasattr(os, "wait4"):
         raise UsageError("profiling a command needs a POSIX system; use 'with gnncompress.profile(...)' in Python")
     co2_rows([], country)
-    meter = open_meter(energy, gpu=True)
+    meter = open_meter(energy, gpu=_NVIDIA.exists())
     with _relayed() as relay:
         meter.start()
         before = Usage.now()
