@@ -30,6 +30,7 @@ class Edges(Operation):
     like: str
 
     by_row: ClassVar[bool] = False
+    COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "like")
     LIKE: ClassVar[str] = "like"
 

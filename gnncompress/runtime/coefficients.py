@@ -72,6 +72,7 @@ class Normalized(Operation):
     grid: Scale | None
 
     by_row: ClassVar[bool] = False
+    COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "edge_weight", "like")
     LIKE: ClassVar[str] = "like"
 
@@ -143,6 +144,7 @@ class Splines(Operation):
     grid: Scale | None
 
     by_row: ClassVar[bool] = False
+    COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "pseudo", "like")
     LIKE: ClassVar[str] = "like"
 

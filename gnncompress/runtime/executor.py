@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -38,6 +38,27 @@ class Context:
         """Count values of an input that were beyond its range, and all of them."""
         self.clamped[name] += clamped
         self.seen[name] += of
+
+    def room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
+        """Return room for a register that an operation makes which is not by row."""
+        return empty(shape, dtype)
+
+
+class _Call(Context):
+    """The context of one call, in which small registers have the places that they had in the call before."""
+
+    def __init__(self, of: Context, reused: Collection[str], rooms: dict[Any, Any]) -> None:
+        super().__init__(of.memory, of.clamped, of.seen, of.rooms)
+        self._reused, self._rooms = reused, rooms
+
+    def room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
+        """Return the room that the register had before, if it fits and nobody else can have kept it."""
+        found = self._rooms.get(name)
+        if found is None or found.shape != shape:
+            found = empty(shape, dtype)
+            if name in self._reused and found.nbytes <= 2 * _BLOCK_BYTES:
+                self._rooms[name] = found
+        return found
 
 
 @dataclass(frozen=True)
@@ -148,16 +169,23 @@ def run(program: Program, phases: tuple[Phase, ...], given: Mapping[str, Any], c
     """Return the program's result for the inputs ``given``, on as many threads as torch is set to use."""
     env = dict(given)
     rooms = context.rooms.pop() if context.rooms else {}
+    call = rooms.get(id(phases))
+    if call is None:
+        reused = frozenset(name for phase in phases for name in phase.reused)
+        call = rooms[id(phases)] = _Call(context, reused, rooms)
     for phase in phases:
         if phase.by_row:
             _run_by_row(phase, env, rooms)
         else:
             (operation,) = phase.operations
-            env[operation.out] = operation.run(env, context)
+            env[operation.out] = operation.run(env, call)
         for name in phase.dropped:
             env.pop(name, None)
+    result: Any = env[program.result]
+    if program.result in rooms and rooms[program.result] is result:  # the next call makes it in the same place
+        result = result.copy()
     context.rooms.append(rooms)
-    return env[program.result]
+    return result
 
 
 def phases_of(program: Program) -> tuple[Phase, ...]:
@@ -175,7 +203,7 @@ def phases_of(program: Program) -> tuple[Phase, ...]:
         else:
             groups.append([operation])
     shared = [one for one in program.operations if not one.by_row and not one.COPIES]
-    seen = {program.result, *(name for one in shared for name in one.whole())}
+    seen = {name for one in shared for name in one.whole()}
     phases = []
     for number, group in enumerate(groups):
         later = {name for after in groups[number + 1 :] for one in after for name in (*one.own(), *one.whole())}

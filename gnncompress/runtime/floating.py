@@ -12,7 +12,6 @@ from torch import Tensor
 
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime import float_kernels, kernels
-from gnncompress.runtime.arrays import values
 from gnncompress.runtime.coefficients import WeightedNeighbours
 from gnncompress.runtime.graphs import insist_on_rows
 from gnncompress.runtime.operations import insist_on_csr
@@ -65,7 +64,7 @@ class Pad(Operation):
             raise ExecutionError(f"{self.source}: features are added up before they are multiplied; give dense ones")
         if padded(self.width) == self.width:
             return x.detach().float().contiguous().numpy()
-        made = values(len(x), self.width)
+        made = context.room(self.out, (len(x), padded(self.width)), torch.float32)
         kernels.pad(x.detach().float().contiguous().numpy(), made)
         return made
 

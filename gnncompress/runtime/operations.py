@@ -13,7 +13,6 @@ from torch import Tensor
 
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime import kernels, products
-from gnncompress.runtime.arrays import codes
 from gnncompress.runtime.program import Operation
 from gnncompress.runtime.rounding import MINUS_ZERO, SCALE, SHIFT
 from gnncompress.runtime.vectors import padded
@@ -68,7 +67,7 @@ class Quantize(Operation):
         if sparse:
             insist_on_csr(self.out, x)
         values = (x.values().unsqueeze(0) if sparse else x).float().contiguous()
-        made = codes(*values.shape)
+        made = context.room(self.out, (len(values), padded(values.size(1))), torch.int8)
         limits = (np.float32(limit) for limit in (1 / self.scale, self.zero, self.low, self.high))
         clamped = kernels.quantize(values.numpy(), *limits, made)
         if clamped < 0:
