@@ -86,8 +86,8 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def one_line(result: Result, *parts: str) -> None:
-    """Insist that a command failed with one line on standard error that holds all ``parts``."""
-    lines = result.err.strip().splitlines()
+    """Insist that a command failed with one line on standard error that holds all ``parts``, warnings before it apart."""
+    lines = [line for line in result.err.strip().splitlines() if not line.startswith("warning: ")]
     assert len(lines) == 1, result.err
     assert lines[0].startswith("error: ")
     for part in parts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -55,8 +55,10 @@ def profile(
         insist_on_writable(target)
     ended = profile_command(command, "profile", energy, country)
     if not quiet:
-        with contextlib.suppress(OSError):  # standard error is closed or full; the command's own result counts
+        try:
             _show(ended)
+        except OSError:  # standard error is closed or full; the command's own result counts
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # where what is left goes when Python ends
     status = ended.status
     if target is not None:
         try:

@@ -32,6 +32,7 @@ _RELAYED = (
 )
 # There where an NVIDIA driver is; without one a command uses no GPU, and there is nothing to say of it.
 _NVIDIA = Path("/dev/nvidiactl")
+_PAGE = 4096
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
@@ -100,7 +101,8 @@ class _Tree:
     """The memory of a command's processes; nothing if it ended before it was looked at."""
 
     def __init__(self, pid: int) -> None:
-        self._own = resident_peak() or resident_memory()
+        cores = os.cpu_count() or 1
+        self._own = (resident_peak() or resident_memory()) + _PAGE * cores * max(32, 2 * cores)
         try:
             self._memory: TreeMemory | None = TreeMemory(pid)
         except psutil.Error:
@@ -118,8 +120,8 @@ class _Tree:
     def measurements(self, phase: str, exact: int) -> list[Measurement]:
         """Return the rows of the tree's peak and of its largest process, of which ``exact`` is the kernel's figure.
 
-        The kernel's begins with the size of the process that was forked, this one, and says nothing below that; then
-        the largest process sampled has to do.
+        The kernel's begins with the size of the process that was forked, this one (known up to what each core counts by
+        itself), and says nothing below that; then the largest process sampled has to do.
         """
         seen, largest = (self._memory.peak, self._memory.largest) if self._memory is not None else (0, 0)
         if exact > self._own:
