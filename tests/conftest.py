@@ -86,7 +86,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def one_line(result: Result, *parts: str) -> None:
-    """Insist that a command failed with one line on standard error that holds all ``parts``, warnings before it apart."""
+    """Insist that a command failed with one line on standard error, but for warnings, that holds all ``parts``."""
     lines = [line for line in result.err.strip().splitlines() if not line.startswith("warning: ")]
     assert len(lines) == 1, result.err
     assert lines[0].startswith("error: ")
