@@ -172,6 +172,8 @@ def _compare(specs: list[RunSpec], folders: list[Path], root: Path | None, setti
     meter = open_meter(settings.energy, gpu=any(spec.device == "cuda" for spec in specs))
     found = Comparison(specs[0].run_id, specs[1].run_id, settings.confidence, [])
     found.figures += _quality(tasks, [model(0), model(1)], settings)
+    if not found.figures:
+        found.notes.append(f"{PRIMARY_METRIC[tasks[0].name]}: has no value for these test items, and is not compared")
     of_a, of_b = ((folder / MODEL).stat().st_size for folder in folders)
     found.figures.append(Compared("checkpoint_size", "bytes", of_a, of_b, None, "measured"))
     before = Usage.now()

@@ -81,9 +81,7 @@ def _idle(spec: RunSpec, meter: EnergyMeter) -> tuple[list[Measurement], list[st
     if not reads(meter):
         return [], []
     watts, said = idle_power(meter, f"{spec.energy} {spec.device}", spec.window.energy_seconds)
-    told = [
-        one for one in watts if one.source != "estimated"
-    ]  # an estimate of this process says nothing of the machine
-    return [
-        Measurement(_PHASE, name_of("power_idle", one.component), one.joules, "W", one.source) for one in told
-    ], said
+    # An estimate is of this process, and says nothing of the machine.
+    told = [one for one in watts if one.source != "estimated"]
+    rows = [Measurement(_PHASE, name_of("power_idle", one.component), one.joules, "W", one.source) for one in told]
+    return rows, said
