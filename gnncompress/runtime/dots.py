@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
 import torch
 from llvmlite import ir
@@ -13,61 +13,75 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from gnncompress.runtime.arrays import empty
-from gnncompress.runtime.rounding import Rounding, Second
-from gnncompress.runtime.vectors import FLOATS, INT, INTS, LANES, LONG, arrays, function, long, loop, splat, variable
+from gnncompress.runtime.rounding import ADD, AGAIN, NONE, First, Rounding, round_all
+from gnncompress.runtime.vectors import (
+    FLOATS,
+    GROUP,
+    INT,
+    INTS,
+    LANES,
+    arrays,
+    choose,
+    function,
+    has,
+    long,
+    loop,
+    splat,
+    variable,
+)
 
 # Six rows by four vectors of columns: with four vectors of weights, one of features and a few numbers that fills the
 # 32 registers.
-ROWS, VECTORS = 6, 4
+ROWS, VECTORS = 6, GROUP
 
 
 @lru_cache
 def available() -> bool:
     """Say whether this processor has the instruction."""
-    try:
-        return bool(llvmlite.binding.get_host_cpu_features().get("avx512vnni"))
-    except RuntimeError:  # LLVM does not know this kind of processor
-        return False
+    return has("avx512vnni")
 
 
 def packed(weight: np.ndarray) -> np.ndarray:
-    """Return a weight [inputs, outputs] of codes as the instruction takes it, [inputs / 4, outputs * 4]."""
+    """Return a weight [inputs, outputs] of codes as the instruction takes it, [inputs / 4 rounded up, outputs * 4]."""
     inputs, outputs = weight.shape
-    made = empty((inputs // 4, outputs * 4), torch.int8)
-    made[...] = weight.reshape(inputs // 4, 4, outputs).transpose(0, 2, 1).reshape(inputs // 4, -1)
+    fours = -(-inputs // 4)
+    made = empty((fours, outputs * 4), torch.int8)
+    filled = np.pad(weight, ((0, fours * 4 - inputs), (0, 0)))
+    made[...] = filled.reshape(fours, 4, outputs).transpose(0, 2, 1).reshape(fours, -1)
     return made
 
 
-def _tile(rows: int, vectors: int, second: Second) -> Any:
+def _tile(rows: int, vectors: int) -> Any:
     """Return the function that makes ``rows`` rows by ``vectors`` vectors of a rounded product."""
 
     @intrinsic
-    def tile(context, x, row, weight, start, totals, numbers, other, out, column):  # type: ignore[no-untyped-def]
-        """Write out[row:, column:], rounded sums that begin at ``start``."""
-        signature = types.void(x, types.int64, weight, start, totals, numbers, other, out, types.int64)
+    def tile(context, x, row, weight, start, totals, zeros, numbers, second, other, out, column):  # type: ignore[no-untyped-def]
+        """Write out[row:, column:], rounded sums that begin at ``start``; ``zeros`` says whether totals count."""
+        signature = types.void(
+            x, types.int64, weight, start, totals, types.boolean, numbers, types.int64, other, out, types.int64
+        )
 
         def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-            x, row, weight, start, totals, table, other, out, column = arrays(context, builder, signature.args, given)
-            dot = function(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, [INTS] * 3)
-            flip = ir.Constant(INT, -0x7F7F7F80)  # the highest bit of each of four bytes
+            x, row, weight, start, totals, zeros, table, second, other, out, column = arrays(
+                context, builder, signature.args, given
+            )
             targets = [builder.add(row, long(number)) for number in range(rows)]
             columns = [builder.add(column, long(number * LANES)) for number in range(vectors)]
-            sums = [[variable(builder, INTS, start.load(None, at)) for at in columns] for _ in targets]
-            features = [x.at(target, long(0)) for target in targets]
-            with loop(builder, long(0), weight.size(0)) as (k, _):
-                weights = [weight.load(k, builder.shl(at, ir.Constant(LONG, 2)), INTS) for at in columns]
-                offset = builder.shl(k, ir.Constant(LONG, 2))
-                for of_row, feature in zip(sums, features, strict=True):
-                    address = builder.bitcast(builder.gep(feature, [offset]), INT.as_pointer())
-                    four = splat(builder, builder.xor(builder.load(address, align=1), flip), INTS)
-                    for place, found in zip(of_row, weights, strict=True):
-                        builder.store(builder.call(dot, [builder.load(place), four, found]), place)
-            scales = [splat(builder, builder.load(totals.at(None, target)), FLOATS) for target in targets]
-            for number, at in enumerate(columns):
-                rounding = Rounding(builder, table, at, "zeros", second)
-                for target, of_row, scale in zip(targets, sums, scales, strict=True):
-                    found = rounding.codes(builder.load(of_row[number]), scale, None, other, target, at)
-                    out.store(found, target, at)
+            sums = _sums(builder, x, targets, weight, start, columns)
+
+            def way(first: First, of: int) -> Callable[[], None]:
+                def make() -> None:
+                    scales = [splat(builder, builder.load(totals.at(None, target)), FLOATS) for target in targets]
+                    found = [[builder.load(place) for place in of_row] for of_row in sums]
+                    rounding = Rounding(builder, table, columns, first, of)
+                    round_all(rounding, found, scales, scales, other, targets, out)
+
+                return make
+
+            with builder.if_else(zeros) as (counted, not_counted):
+                for branch, first in ((counted, "zeros"), (not_counted, "plain")):
+                    with branch:
+                        choose(builder, second, {of: way(first, of) for of in (NONE, AGAIN, ADD)})
             return context.get_dummy_value()
 
         return signature, generate
@@ -75,6 +89,21 @@ def _tile(rows: int, vectors: int, second: Second) -> Any:
     return tile
 
 
-def of(second: Second) -> tuple[Any, Any, Any, Any]:
-    """Return the functions for many rows by VECTORS vectors, one row by as many, many rows by one, and one by one."""
-    return tuple(_tile(rows, vectors, second) for vectors in (VECTORS, 1) for rows in (ROWS, 1))
+def _sums(builder: Any, x: Any, rows: list[Any], weight: Any, start: Any, columns: list[Any]) -> list[list[Any]]:
+    """Return the places of the sums of products of rows of x and columns of a weight, which begin at ``start``."""
+    dot = function(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, [INTS] * 3)
+    flip = ir.Constant(INT, -0x7F7F7F80)  # the highest bit of each of four bytes
+    sums = [[variable(builder, INTS, start.load(None, at)) for at in columns] for _ in rows]
+    features = [x.at(row, long(0)) for row in rows]
+    with loop(builder, long(0), weight.size(0)) as (k, _):
+        weights = [weight.load(k, builder.shl(at, long(2)), INTS) for at in columns]
+        offset = builder.shl(k, long(2))
+        for of_row, feature in zip(sums, features, strict=True):
+            address = builder.bitcast(builder.gep(feature, [offset]), INT.as_pointer())
+            four = splat(builder, builder.xor(builder.load(address, align=1), flip), INTS)
+            for place, found in zip(of_row, weights, strict=True):
+                builder.store(builder.call(dot, [builder.load(place), four, found]), place)
+    return sums
+
+
+many_wide, one_wide, many_narrow, one_narrow = (_tile(rows, vectors) for vectors in (VECTORS, 1) for rows in (ROWS, 1))

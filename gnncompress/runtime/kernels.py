@@ -10,11 +10,8 @@ from __future__ import annotations
 import numpy as np
 
 from gnncompress.runtime.compiling import compiled, inlined
-from gnncompress.runtime.rounding import ROWS, of, pad_rows, quantize_rows
+from gnncompress.runtime.rounding import ADD, AGAIN, NONE, ROWS, of, pad_rows, quantize_rows
 from gnncompress.runtime.vectors import LANES, gather_four, gather_one, total_four, total_one
-
-# What follows the first rounding of a row.
-NONE, AGAIN, ADD = range(3)
 
 _compiled = compiled("contract", "nsz")
 # What the simulation does to one value at a time is done in its order, rounded as often: ranges that come from products
@@ -23,14 +20,9 @@ _faithful = compiled()
 _f = np.float32
 _NOTHING = np.zeros(0, np.float32)
 
-_product_rows, _product_row = of("zeros", "none")
-_product_again_rows, _product_again_row = of("zeros", "again")
-_product_add_rows, _product_add_row = of("zeros", "add")
-_sum_rows, _sum_row = of("row", "none")
-_sum_again_rows, _sum_again_row = of("row", "again")
-_sum_add_rows, _sum_add_row = of("row", "add")
-_codes_rows, _codes_row = of("plain", "none")
-_codes_add_rows, _codes_add_row = of("plain", "add")
+_product_rows, _product_row = of("zeros", NONE, AGAIN, ADD)
+_sum_rows, _sum_row = of("row", NONE, AGAIN, ADD)
+_codes_rows, _codes_row = of("plain", NONE, ADD)
 
 
 @_faithful
@@ -52,10 +44,10 @@ def rescale(x, numbers, out):  # type: ignore[no-untyped-def]
     """Write the codes of codes, rescaled, rounded and clamped."""
     i = 0
     while i + ROWS <= len(out):
-        _codes_rows(x, i, _NOTHING, _NOTHING, numbers, x, out, i)
+        _codes_rows(x, i, _NOTHING, _NOTHING, numbers, NONE, x, out, i)
         i += ROWS
     while i < len(out):
-        _codes_row(x, i, _NOTHING, _NOTHING, numbers, x, out, i)
+        _codes_row(x, i, _NOTHING, _NOTHING, numbers, NONE, x, out, i)
         i += 1
 
 
@@ -64,10 +56,10 @@ def add(x, other, numbers, out):  # type: ignore[no-untyped-def]
     """Write the codes of a sum of two."""
     i = 0
     while i + ROWS <= len(out):
-        _codes_add_rows(x, i, _NOTHING, _NOTHING, numbers, other, out, i)
+        _codes_rows(x, i, _NOTHING, _NOTHING, numbers, ADD, other, out, i)
         i += ROWS
     while i < len(out):
-        _codes_add_row(x, i, _NOTHING, _NOTHING, numbers, other, out, i)
+        _codes_row(x, i, _NOTHING, _NOTHING, numbers, ADD, other, out, i)
         i += 1
 
 
@@ -110,23 +102,12 @@ def finish(sums, totals, numbers, second, other, out):  # type: ignore[no-untype
     ``second`` is NONE, AGAIN or ADD, which adds the rows of ``other``.
     """
     i = 0
+    while i + ROWS <= len(out):
+        _product_rows(sums, i, totals, totals, numbers, second, other, out, i)
+        i += ROWS
     while i < len(out):
-        many = i + ROWS <= len(out)
-        if second == AGAIN:
-            if many:
-                _product_again_rows(sums, i, totals, totals, numbers, other, out, i)
-            else:
-                _product_again_row(sums, i, totals, totals, numbers, other, out, i)
-        elif second == ADD:
-            if many:
-                _product_add_rows(sums, i, totals, totals, numbers, other, out, i)
-            else:
-                _product_add_row(sums, i, totals, totals, numbers, other, out, i)
-        elif many:
-            _product_rows(sums, i, totals, totals, numbers, other, out, i)
-        else:
-            _product_row(sums, i, totals, totals, numbers, other, out, i)
-        i += ROWS if many else 1
+        _product_row(sums, i, totals, totals, numbers, second, other, out, i)
+        i += 1
 
 
 @_compiled
@@ -178,20 +159,10 @@ def _gather(sources, begin, end, start, x, sums, row):  # type: ignore[no-untype
 def _round_sums(sums, by, base, rows, numbers, second, other, out, r):  # type: ignore[no-untyped-def]
     """Round ROWS rows of sums, or fewer, each with a scale and a shift of its own."""
     if rows == ROWS:
-        if second == AGAIN:
-            _sum_again_rows(sums, 0, by, base, numbers, other, out, r)
-        elif second == ADD:
-            _sum_add_rows(sums, 0, by, base, numbers, other, out, r)
-        else:
-            _sum_rows(sums, 0, by, base, numbers, other, out, r)
+        _sum_rows(sums, 0, by, base, numbers, second, other, out, r)
     else:
         for row in range(rows):
-            if second == AGAIN:
-                _sum_again_row(sums, row, by, base, numbers, other, out, r + row)
-            elif second == ADD:
-                _sum_add_row(sums, row, by, base, numbers, other, out, r + row)
-            else:
-                _sum_row(sums, row, by, base, numbers, other, out, r + row)
+            _sum_row(sums, row, by, base, numbers, second, other, out, r + row)
 
 
 @_compiled

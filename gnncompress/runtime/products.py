@@ -19,7 +19,7 @@ import torch
 from gnncompress.runtime import dots
 from gnncompress.runtime.arrays import empty
 from gnncompress.runtime.compiling import compiled
-from gnncompress.runtime.kernels import ADD, AGAIN, finish, row_sum, row_sums
+from gnncompress.runtime.kernels import finish, row_sum, row_sums
 from gnncompress.runtime.vectors import LANES
 
 # Set to anything, this keeps to torch.
@@ -27,9 +27,7 @@ PORTABLE = "GNNCOMPRESS_PORTABLE"
 
 _compiled = compiled("contract", "nsz")
 _ROWS, _WIDTH = dots.ROWS, dots.VECTORS * LANES
-_tile, _tile_row, _strip, _strip_row = dots.of("none")
-_again_tile, _again_tile_row, _again_strip, _again_strip_row = dots.of("again")
-_add_tile, _add_tile_row, _add_strip, _add_strip_row = dots.of("add")
+_tile, _tile_row, _strip, _strip_row = dots.many_wide, dots.one_wide, dots.many_narrow, dots.one_narrow
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def weight(codes: np.ndarray, inputs: int, zero: int, has_zeros: bool) -> Weight
     sums = codes.sum(0, dtype=np.int32)
     start = empty((codes.shape[1],), torch.int32)
     start[...] = -(128 + zero) * sums  # codes enter as unsigned bytes, 128 larger
-    return Weight(codes, zero * sums, dots.packed(codes) if fast() else None, start, inputs, zero, has_zeros)
+    return Weight(codes, zero * sums, dots.packed(codes[:inputs]) if fast() else None, start, inputs, zero, has_zeros)
 
 
 def multiply(x: np.ndarray, by: Weight, sums: np.ndarray, totals: np.ndarray) -> None:
@@ -107,8 +105,6 @@ def bound(
 
 @_compiled
 def _product(x, packed, start, totals, has_zeros, less, numbers, second, other, out):  # type: ignore[no-untyped-def]
-    if not has_zeros:
-        totals[:] = 0
     i = 0
     while i < len(out):
         many = i + _ROWS <= len(out)
@@ -116,33 +112,16 @@ def _product(x, packed, start, totals, has_zeros, less, numbers, second, other, 
             for row in range(i, i + _ROWS if many else i + 1):
                 totals[row] = row_sum(x, row, less)
         column = 0
-        while column < out.shape[1]:
-            wide = column + _WIDTH <= out.shape[1]
-            if second == AGAIN:
-                if many and wide:
-                    _again_tile(x, i, packed, start, totals, numbers, other, out, column)
-                elif wide:
-                    _again_tile_row(x, i, packed, start, totals, numbers, other, out, column)
-                elif many:
-                    _again_strip(x, i, packed, start, totals, numbers, other, out, column)
-                else:
-                    _again_strip_row(x, i, packed, start, totals, numbers, other, out, column)
-            elif second == ADD:
-                if many and wide:
-                    _add_tile(x, i, packed, start, totals, numbers, other, out, column)
-                elif wide:
-                    _add_tile_row(x, i, packed, start, totals, numbers, other, out, column)
-                elif many:
-                    _add_strip(x, i, packed, start, totals, numbers, other, out, column)
-                else:
-                    _add_strip_row(x, i, packed, start, totals, numbers, other, out, column)
-            elif many and wide:
-                _tile(x, i, packed, start, totals, numbers, other, out, column)
-            elif wide:
-                _tile_row(x, i, packed, start, totals, numbers, other, out, column)
-            elif many:
-                _strip(x, i, packed, start, totals, numbers, other, out, column)
+        while column + _WIDTH <= out.shape[1]:
+            if many:
+                _tile(x, i, packed, start, totals, has_zeros, numbers, second, other, out, column)
             else:
-                _strip_row(x, i, packed, start, totals, numbers, other, out, column)
-            column += _WIDTH if wide else LANES
+                _tile_row(x, i, packed, start, totals, has_zeros, numbers, second, other, out, column)
+            column += _WIDTH
+        while column < out.shape[1]:
+            if many:
+                _strip(x, i, packed, start, totals, has_zeros, numbers, second, other, out, column)
+            else:
+                _strip_row(x, i, packed, start, totals, has_zeros, numbers, second, other, out, column)
+            column += LANES
         i += _ROWS if many else 1

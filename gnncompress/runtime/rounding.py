@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from llvmlite import ir
@@ -16,15 +17,19 @@ from gnncompress.runtime.vectors import (
     LANES,
     LONG,
     arrays,
+    choose,
     function,
     long,
     loop,
+    narrowed,
     splat,
+    strips,
     variable,
 )
 
 First = Literal["zeros", "plain", "row"]
-Second = Literal["none", "again", "add"]
+# What follows the first rounding of a row.
+NONE, AGAIN, ADD = range(3)
 
 # The rows of the array of numbers, one a channel, that rounding takes.
 MINUS_ZERO, SCALE, SHIFT, LOW, HIGH, SCALE_2, SHIFT_2, OTHER, LOW_2, HIGH_2, NUMBERS = range(11)
@@ -34,29 +39,33 @@ ROWS = 4
 
 
 class Rounding:
-    """What is done to a block of channels; made once for many rows, so that their numbers are read once.
+    """What is done to a vector of channels, or to GROUP of them; made once for many rows, whose numbers are read once.
 
     first: v = x SCALE + SHIFT; ``zeros``: of x + MINUS_ZERO a in place of x; ``row``: v = x a + b; rounded. second:
-    ``none``; ``again``: v SCALE_2 + SHIFT_2; ``add``: clamped by LOW and HIGH, then v SCALE_2 + SHIFT_2 + other OTHER;
+    NONE; AGAIN: v SCALE_2 + SHIFT_2; ADD: clamped by LOW and HIGH, then v SCALE_2 + SHIFT_2 + other OTHER;
     rounded. Then clamped: by LOW and HIGH if there is no second, else by LOW_2 and HIGH_2.
     """
 
-    def __init__(self, builder: Any, table: Any, column: Any, first: First, second: Second) -> None:
-        self.builder, self.first, self.second = builder, first, second
+    def __init__(self, builder: Any, table: Any, columns: Sequence[Any], first: First, second: int) -> None:
+        self.builder, self.columns, self.first, self.second = builder, columns, first, second
         wanted = {"zeros": [MINUS_ZERO, SCALE, SHIFT], "plain": [SCALE, SHIFT], "row": []}[first]
-        wanted = wanted + ([LOW, HIGH] if second != "again" else [])
-        wanted += [] if second == "none" else [SCALE_2, SHIFT_2, LOW_2, HIGH_2]
-        wanted += [OTHER] if second == "add" else []
-        self.number = {which: table.load(long(which), column) for which in wanted}
+        wanted = wanted + ([LOW, HIGH] if second != AGAIN else [])
+        wanted += [] if second == NONE else [SCALE_2, SHIFT_2, LOW_2, HIGH_2]
+        wanted += [OTHER] if second == ADD else []
+        self.numbers = [{which: table.load(long(which), column) for which in wanted} for column in columns]
         self.multiply_add = function(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [FLOATS] * 3)
         self.nearest = function(builder, f"llvm.rint.v{LANES}f32", FLOATS, [FLOATS])
         self.to_nearest = function(builder, f"llvm.lrint.v{LANES}i32.v{LANES}f32", INTS, [FLOATS])
-        last = LOW if second == "none" else LOW_2
-        self.least = {last: builder.trunc(builder.fptosi(self.number[last], INTS), BYTES)}
+        last = LOW if second == NONE else LOW_2
+        self.least = narrowed(builder, [builder.fptosi(number[last], INTS) for number in self.numbers])
 
-    def codes(self, sums: Any, a: Any, b: Any, other: Any, row: Any, column: Any) -> Any:
-        """Return the codes of a vector of sums; a and b are the row's numbers, other[row, column:] is added."""
-        call, number = self.builder.call, self.number
+    def whole(self, which: int, sums: Any, a: Any, b: Any, other: Any, row: Any) -> Any:
+        """Return a vector of sums, the group's ``which``-th, rounded and clamped from above.
+
+        a and b are the row's numbers, other[row] is added. From above it is clamped while floats, since the largest
+        whole number's bits mean the least one where a value is beyond all of them.
+        """
+        call, number = self.builder.call, self.numbers[which]
         v = floats(self.builder, sums)
         if self.first == "row":
             v = call(self.multiply_add, [v, a, b])
@@ -64,33 +73,41 @@ class Rounding:
             if self.first == "zeros":
                 v = call(self.multiply_add, [number[MINUS_ZERO], a, v])
             v = call(self.multiply_add, [v, number[SCALE], number[SHIFT]])
-        if self.second == "none":
-            return self._codes(v, LOW, HIGH)
+        if self.second == NONE:
+            return call(self.to_nearest, [self._at_most(v, number[HIGH])])
         v = call(self.nearest, [v])
         shift = number[SHIFT_2]
-        if self.second == "add":
-            v = self._at_most(self._at_least(v, LOW), HIGH)
-            shift = call(self.multiply_add, [floats(self.builder, other.load(row, column)), number[OTHER], shift])
-        return self._codes(call(self.multiply_add, [v, number[SCALE_2], shift]), LOW_2, HIGH_2)
+        if self.second == ADD:
+            v = self._at_most(self._at_least(v, number[LOW]), number[HIGH])
+            added = floats(self.builder, other.load(row, self.columns[which]))
+            shift = call(self.multiply_add, [added, number[OTHER], shift])
+        v = call(self.multiply_add, [v, number[SCALE_2], shift])
+        return call(self.to_nearest, [self._at_most(v, number[HIGH_2])])
 
-    def _codes(self, v: Any, low: int, high: int) -> Any:
-        """Return v, rounded and clamped.
+    def codes(self, whole: Sequence[Any]) -> Any:
+        """Return the codes of a row's vectors, clamped from below, which costs a quarter for bytes."""
+        found = narrowed(self.builder, whole)
+        name = f"llvm.smax.v{found.type.count}i8"
+        limit = function(self.builder, name, found.type, [found.type] * 2)
+        return self.builder.call(limit, [found, self.least])
 
-        Clamped from above while floats, since the largest whole number's bits mean the least one where v is beyond all
-        of them; from below when bytes, which costs a quarter.
-        """
-        whole = self.builder.call(self.to_nearest, [self._at_most(v, high)])
-        for name, bound in (("smax", -128), ("smin", 127)):
-            limit = function(self.builder, f"llvm.{name}.v{LANES}i32", INTS, [INTS] * 2)
-            whole = self.builder.call(limit, [whole, ir.Constant(INTS, [bound] * LANES)])
-        limit = function(self.builder, f"llvm.smax.v{LANES}i8", BYTES, [BYTES] * 2)
-        return self.builder.call(limit, [self.builder.trunc(whole, BYTES), self.least[low]])
+    def _at_least(self, v: Any, low: Any) -> Any:
+        return self.builder.select(self.builder.fcmp_ordered("<", v, low), low, v)
 
-    def _at_least(self, v: Any, low: int) -> Any:
-        return self.builder.select(self.builder.fcmp_ordered("<", v, self.number[low]), self.number[low], v)
+    def _at_most(self, v: Any, high: Any) -> Any:
+        return self.builder.select(self.builder.fcmp_ordered(">", v, high), high, v)
 
-    def _at_most(self, v: Any, high: int) -> Any:
-        return self.builder.select(self.builder.fcmp_ordered(">", v, self.number[high]), self.number[high], v)
+
+def round_all(rounding: Rounding, sums: Sequence[Sequence[Any]], scales: Sequence[Any], shifts: Sequence[Any],
+              other: Any, targets: Sequence[Any], out: Any) -> None:
+    """Write to ``targets``, rows of ``out``, the codes of vectors of ``sums``, by row and by the group's columns."""
+    whole: list[list[Any]] = [[] for _ in targets]
+    # Column by column, so that a channel's numbers stay in registers.
+    for which in range(len(rounding.columns)):
+        for found, of_row, scale, shift, target in zip(whole, sums, scales, shifts, targets, strict=True):
+            found.append(rounding.whole(which, of_row[which], scale, shift, other, target))
+    for found, target in zip(whole, targets, strict=True):
+        out.store(rounding.codes(found), target, rounding.columns[0])
 
 
 @intrinsic
@@ -153,16 +170,16 @@ def floats(builder: Any, vector: Any) -> Any:
     return vector if vector.type == FLOATS else builder.sitofp(vector, FLOATS)
 
 
-def _rows(rows: int, first: First, second: Second) -> Any:
+def _rows(rows: int, first: First, seconds: Sequence[int]) -> Any:
     """Return the function that turns ``rows`` rows of ``x`` from i on into rows of ``out`` from r on."""
 
     @intrinsic
-    def round_rows(context, x, i, a, b, numbers, other, out, r):  # type: ignore[no-untyped-def]
+    def round_rows(context, x, i, a, b, numbers, second, other, out, r):  # type: ignore[no-untyped-def]
         """Round; ``a`` and ``b`` have a number for each row of x, ``other`` has a row for each row of out."""
-        signature = types.void(x, types.int64, a, b, numbers, other, out, types.int64)
+        signature = types.void(x, types.int64, a, b, numbers, types.int64, other, out, types.int64)
 
         def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-            x, i, a, b, table, other, out, r = arrays(context, builder, signature.args, given)
+            x, i, a, b, table, second, other, out, r = arrays(context, builder, signature.args, given)
             sources = [builder.add(i, long(number)) for number in range(rows)]
             targets = [builder.add(r, long(number)) for number in range(rows)]
             undefined = ir.Constant(FLOATS, ir.Undefined)
@@ -172,11 +189,16 @@ def _rows(rows: int, first: First, second: Second) -> Any:
 
             scales = [of_row(a, row, first != "plain") for row in sources]
             shifts = [of_row(b, row, first == "row") for row in sources]
-            with loop(builder, long(0), out.size(1), LANES) as (column, _):
-                rounding = Rounding(builder, table, column, first, second)
-                for source, target, scale, shift in zip(sources, targets, scales, shifts, strict=True):
-                    found = rounding.codes(x.load(source, column), scale, shift, other, target, column)
-                    out.store(found, target, column)
+
+            def way(of: int) -> Callable[[], None]:
+                def make(columns: list[Any]) -> None:
+                    rounding = Rounding(builder, table, columns, first, of)
+                    sums = [[x.load(source, column) for column in columns] for source in sources]
+                    round_all(rounding, sums, scales, shifts, other, targets, out)
+
+                return lambda: strips(builder, out.size(1), make)
+
+            choose(builder, second, {of: way(of) for of in seconds})
             return context.get_dummy_value()
 
         return signature, generate
@@ -184,6 +206,6 @@ def _rows(rows: int, first: First, second: Second) -> Any:
     return round_rows
 
 
-def of(first: First, second: Second) -> tuple[Any, Any]:
-    """Return the functions for ROWS rows and for one."""
-    return _rows(ROWS, first, second), _rows(1, first, second)
+def of(first: First, *seconds: int) -> tuple[Any, Any]:
+    """Return the functions for ROWS rows and for one; one of ``seconds`` follows, which they are told."""
+    return _rows(ROWS, first, seconds), _rows(1, first, seconds)

@@ -7,14 +7,18 @@ arrays overlap. Rows of codes are whole vectors: ``padded`` says how wide an arr
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import reduce
 from typing import Any
 
+import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 LANES = 16
+# So many vectors side by side are a whole register of codes.
+GROUP = 4
 INT, LONG, FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
 BYTES, INTS, FLOATS = (ir.VectorType(kind, LANES) for kind in (ir.IntType(8), INT, FLOAT))
 _OF = {types.int8: BYTES, types.int32: INTS, types.float32: FLOATS}
@@ -23,6 +27,14 @@ _OF = {types.int8: BYTES, types.int32: INTS, types.float32: FLOATS}
 def padded(width: int) -> int:
     """Return the least number of whole vectors' codes that hold ``width``."""
     return -(-width // LANES) * LANES
+
+
+def has(feature: str) -> bool:
+    """Say whether this processor has a feature, by LLVM's name for it."""
+    try:
+        return bool(llvmlite.binding.get_host_cpu_features().get(feature))
+    except RuntimeError:  # LLVM does not know this kind of processor
+        return False
 
 
 class Array:
@@ -97,6 +109,48 @@ def variable(builder: Any, kind: Any, value: Any) -> Any:
     place = cgutils.alloca_once(builder, kind)
     builder.store(value, place)
     return place
+
+
+def choose(builder: Any, value: Any, ways: Mapping[int, Callable[[], None]]) -> None:
+    """Add what is done for each of the values that a number may have."""
+    for of, way in ways.items():
+        with builder.if_then(builder.icmp_signed("==", value, ir.Constant(value.type, of))):
+            way()
+
+
+def strips(builder: Any, width: Any, make: Callable[[list[Any]], None]) -> None:
+    """Add what is done to the columns of a row: of GROUP vectors together, then of each that is left."""
+    whole = builder.and_(width, long(-GROUP * LANES))
+    with loop(builder, long(0), whole, GROUP * LANES) as (column, _):
+        make([builder.add(column, long(number * LANES)) for number in range(GROUP)])
+    with loop(builder, whole, width, LANES) as (column, _):
+        make([column])
+
+
+def narrowed(builder: Any, vectors: Sequence[Any]) -> Any:
+    """Return whole numbers as bytes side by side, one vector or GROUP of them; what is beyond bytes' range saturates."""
+    if len(vectors) == GROUP and has("avx512bw"):
+        short, bytes_ = ir.VectorType(ir.IntType(16), 2 * LANES), ir.VectorType(ir.IntType(8), GROUP * LANES)
+        to_short = function(builder, "llvm.x86.avx512.packssdw.512", short, [INTS] * 2)
+        to_bytes = function(builder, "llvm.x86.avx512.packsswb.512", bytes_, [short] * 2)
+        pairs = [builder.call(to_short, vectors[at : at + 2]) for at in (0, 2)]
+        # Packing works on quarters of registers: four codes of each vector are side by side, and are taken apart here.
+        found = builder.bitcast(builder.call(to_bytes, pairs), INTS)
+        order = ir.Constant(INTS, [at % GROUP * GROUP + at // GROUP for at in range(LANES)])
+        return builder.bitcast(builder.shuffle_vector(found, found, order), bytes_)
+    found = list(vectors)
+    for name, bound in (("smax", -128), ("smin", 127)):
+        limit = function(builder, f"llvm.{name}.v{LANES}i32", INTS, [INTS] * 2)
+        found = [builder.call(limit, [one, ir.Constant(INTS, [bound] * LANES)]) for one in found]
+    return reduce(lambda a, b: _side_by_side(builder, a, b), [builder.trunc(one, BYTES) for one in found])
+
+
+def _side_by_side(builder: Any, first: Any, second: Any) -> Any:
+    """Return the values of ``first`` and then those of ``second``, which may be shorter."""
+    a, b = first.type.count, second.type.count
+    padding = ir.Constant(ir.VectorType(INT, a), [*range(b), *[0] * (a - b)])
+    wide = builder.shuffle_vector(second, second, padding)
+    return builder.shuffle_vector(first, wide, ir.Constant(ir.VectorType(INT, a + b), list(range(a + b))))
 
 
 def _gather(vectors: int) -> Any:
