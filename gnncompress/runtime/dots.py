@@ -27,6 +27,7 @@ from gnncompress.runtime.vectors import (
     long,
     loop,
     splat,
+    strips,
     variable,
 )
 
@@ -56,7 +57,7 @@ def _tile(rows: int, vectors: int) -> Any:
 
     @intrinsic
     def tile(context, x, row, weight, start, totals, zeros, numbers, second, other, out, column):  # type: ignore[no-untyped-def]
-        """Write out[row:, column:], rounded sums that begin at ``start``; ``zeros`` says whether totals count."""
+        """Write out[row:, column:], rounded sums that begin at ``start``; ``zeros`` says whether the rows' totals count."""
         signature = types.void(
             x, types.int64, weight, start, totals, types.boolean, numbers, types.int64, other, out, types.int64
         )
@@ -71,7 +72,7 @@ def _tile(rows: int, vectors: int) -> Any:
 
             def way(first: First, of: int) -> Callable[[], None]:
                 def make() -> None:
-                    scales = [splat(builder, builder.load(totals.at(None, target)), FLOATS) for target in targets]
+                    scales = [splat(builder, builder.load(totals.at(None, long(at))), FLOATS) for at in range(rows)]
                     found = [[builder.load(place) for place in of_row] for of_row in sums]
                     rounding = Rounding(builder, table, columns, first, of)
                     round_all(rounding, found, scales, scales, other, targets, out)
@@ -87,6 +88,54 @@ def _tile(rows: int, vectors: int) -> Any:
         return signature, generate
 
     return tile
+
+
+@intrinsic
+def totals_of_many(context, x, row, less, totals):  # type: ignore[no-untyped-def]
+    """Write to totals[0] and after the sums of ROWS rows of codes from ``row`` on, each less a number; 8 are written."""
+    signature = types.void(x, types.int64, types.int64, totals)
+
+    def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
+        x, row, less, totals = arrays(context, builder, signature.args, given)
+        rows = [builder.add(row, long(number)) for number in range(ROWS)]
+        nothing = ir.Constant(INTS, [0] * LANES)
+        places = [variable(builder, INTS, nothing) for _ in rows]
+        dot = function(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, [INTS] * 3)
+        ones = ir.Constant(INTS, [0x01010101] * LANES)
+
+        def make(columns: list[Any]) -> None:
+            kind = ir.VectorType(ir.IntType(8), len(columns) * LANES)
+            for of_row, place in zip(rows, places, strict=True):
+                found = builder.xor(x.load(of_row, columns[0], kind), ir.Constant(kind, [128] * kind.count))
+                if len(columns) < GROUP:  # the rest of the register counts for nothing
+                    order = ir.Constant(
+                        ir.VectorType(INT, GROUP * LANES), [min(at, LANES) for at in range(GROUP * LANES)]
+                    )
+                    found = builder.shuffle_vector(found, ir.Constant(kind, [0] * kind.count), order)
+                four = builder.bitcast(found, INTS)
+                builder.store(builder.call(dot, [builder.load(place), four, ones]), place)
+
+        strips(builder, x.size(1), make)
+        found = added_up(builder, [builder.load(place) for place in places])
+        flipped = builder.add(builder.mul(x.size(1), long(128)), less)
+        found = builder.sub(found, splat(builder, builder.trunc(flipped, INT), INTS))
+        totals.store(builder.sitofp(found, FLOATS), None, long(0))
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+def added_up(builder: Any, vectors: list[Any]) -> Any:
+    """Return a vector whose first numbers are the sums of the lanes of some vectors, eight at most."""
+    left, size = vectors, LANES // 2
+    while size:
+        # Blocks of 2 ``size`` lanes, each one vector's, become blocks of ``size``, those of two vectors in one.
+        first = [at for at in range(2 * LANES) if at % (2 * size) < size]
+        pairs = [(left[at], left[min(at + 1, len(left) - 1)]) for at in range(0, len(left), 2)]
+        halves = [ir.Constant(ir.VectorType(INT, LANES), [at + offset for at in first]) for offset in (0, size)]
+        left = [builder.add(*(builder.shuffle_vector(a, b, half) for half in halves)) for a, b in pairs]
+        size //= 2
+    return left[0]
 
 
 def _sums(builder: Any, x: Any, rows: list[Any], weight: Any, start: Any, columns: list[Any]) -> list[list[Any]]:

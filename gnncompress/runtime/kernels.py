@@ -10,8 +10,18 @@ from __future__ import annotations
 import numpy as np
 
 from gnncompress.runtime.compiling import compiled, inlined
-from gnncompress.runtime.rounding import ADD, AGAIN, NONE, ROWS, of, pad_rows, quantize_rows
-from gnncompress.runtime.vectors import LANES, gather_four, gather_one, total_four, total_one
+from gnncompress.runtime.rounding import (
+    ADD,
+    AGAIN,
+    NONE,
+    ROWS,
+    of,
+    pad_rows,
+    quantize_rows,
+    round_neighbours,
+    round_neighbours_one,
+)
+from gnncompress.runtime.vectors import LANES, gather, total_four, total_one
 
 _compiled = compiled("contract", "nsz")
 # What the simulation does to one value at a time is done in its order, rounded as often: ranges that come from products
@@ -144,18 +154,6 @@ def multiply_sparse(starts, columns, values, weight, first, last, sums, totals):
 
 
 @inlined
-def _gather(sources, begin, end, start, x, sums, row):  # type: ignore[no-untyped-def]
-    """Add the rows ``sources[begin:end]`` of codes up, from ``start`` on."""
-    column, width = 0, sums.shape[1]
-    while column + 4 * LANES <= width:
-        gather_four(x, sources, begin, end, start, column, sums, row)
-        column += 4 * LANES
-    while column < width:
-        gather_one(x, sources, begin, end, start, column, sums, row)
-        column += LANES
-
-
-@inlined
 def _round_sums(sums, by, base, rows, numbers, second, other, out, r):  # type: ignore[no-untyped-def]
     """Round ROWS rows of sums, or fewer, each with a scale and a shift of its own."""
     if rows == ROWS:
@@ -168,16 +166,21 @@ def _round_sums(sums, by, base, rows, numbers, second, other, out, r):  # type: 
 @_compiled
 def aggregate(starts, sources, x, zero, scale, shift, mean, numbers, second, other, first, last, out):  # type: ignore[no-untyped-def]
     """Write the codes of sums, or means, of neighbours: sum of (x - zero) scale + shift; ``second`` as in finish."""
-    sums = np.empty((ROWS, x.shape[1]), np.int32)
-    by, base = np.empty(ROWS, np.float32), np.full(ROWS, shift, np.float32)
-    for block in range(first, last, ROWS):
-        rows = min(ROWS, last - block)
-        for i in range(rows):
-            begin, end = starts[block + i], starts[block + i + 1]
-            # What the zero points add up to is taken off in whole numbers: floats would lose digits at large hubs.
-            _gather(sources, begin, end, np.int32(-(end - begin) * np.int64(zero)), x, sums, i)
-            by[i] = scale / _f(max(end - begin, 1)) if mean else scale
-        _round_sums(sums, by, base, rows, numbers, second, other, out, block - first)
+    by, base = np.full(ROWS, scale, np.float32), np.full(ROWS, shift, np.float32)
+    whole_zero = np.int64(zero)
+    i = first
+    while i < last:
+        many = i + ROWS <= last
+        if mean:
+            for row in range(ROWS if many else 1):
+                by[row] = scale / _f(max(starts[i + row + 1] - starts[i + row], 1))
+        given = starts, sources, x, i, whole_zero, by, base, numbers, second, other, out, i - first
+        if many:
+            round_neighbours(*given)
+            i += ROWS
+        else:
+            round_neighbours_one(*given)
+            i += 1
 
 
 @_compiled
@@ -243,7 +246,7 @@ def pool(starts, nodes, x, scale, shift, mean, out):  # type: ignore[no-untyped-
     sums = np.empty((1, x.shape[1]), np.int32)
     for g in range(starts.size - 1):
         begin, end = starts[g], starts[g + 1]
-        _gather(nodes, begin, end, np.int32(0), x, sums, 0)
+        gather(x, nodes, begin, end, np.int32(0), sums, 0)
         number = _f(end - begin)
         by = _f(1) / max(number, _f(1)) if mean else _f(1)
         for c in range(out.shape[1]):

@@ -93,7 +93,7 @@ def bound(
     """Return what writes a product's codes; ``totals`` and ``sums()`` are room for sums of rows and the product."""
     if by.packed is not None:
         less = by.inputs * by.zero
-        return partial(_product, x, by.packed, by.start, totals, by.has_zeros, less, numbers, second, other, out)
+        return partial(_product, x, by.packed, by.start, by.has_zeros, less, numbers, second, other, out)
     room = sums()
 
     def portable() -> None:
@@ -104,13 +104,14 @@ def bound(
 
 
 @_compiled
-def _product(x, packed, start, totals, has_zeros, less, numbers, second, other, out):  # type: ignore[no-untyped-def]
-    i = 0
+def _product(x, packed, start, has_zeros, less, numbers, second, other, out):  # type: ignore[no-untyped-def]
+    totals, i = np.empty(LANES, np.float32), 0
     while i < len(out):
         many = i + _ROWS <= len(out)
-        if has_zeros:
-            for row in range(i, i + _ROWS if many else i + 1):
-                totals[row] = row_sum(x, row, less)
+        if has_zeros and many:
+            dots.totals_of_many(x, i, less, totals)
+        elif has_zeros:
+            totals[0] = row_sum(x, i, less)
         column = 0
         while column + _WIDTH <= out.shape[1]:
             if many:

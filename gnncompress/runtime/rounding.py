@@ -19,6 +19,7 @@ from gnncompress.runtime.vectors import (
     arrays,
     choose,
     function,
+    gathered,
     long,
     loop,
     narrowed,
@@ -98,8 +99,15 @@ class Rounding:
         return self.builder.select(self.builder.fcmp_ordered(">", v, high), high, v)
 
 
-def round_all(rounding: Rounding, sums: Sequence[Sequence[Any]], scales: Sequence[Any], shifts: Sequence[Any],
-              other: Any, targets: Sequence[Any], out: Any) -> None:
+def round_all(
+    rounding: Rounding,
+    sums: Sequence[Sequence[Any]],
+    scales: Sequence[Any],
+    shifts: Sequence[Any],
+    other: Any,
+    targets: Sequence[Any],
+    out: Any,
+) -> None:
     """Write to ``targets``, rows of ``out``, the codes of vectors of ``sums``, by row and by the group's columns."""
     whole: list[list[Any]] = [[] for _ in targets]
     # Column by column, so that a channel's numbers stay in registers.
@@ -204,6 +212,57 @@ def _rows(rows: int, first: First, seconds: Sequence[int]) -> Any:
         return signature, generate
 
     return round_rows
+
+
+def _neighbours(rows: int) -> Any:
+    """Return the function that adds up the neighbours' codes of ``rows`` nodes, and rounds the sums."""
+
+    @intrinsic
+    def round_neighbours(context, starts, sources, x, i, zero, by, base, numbers, second, other, out, r):  # type: ignore[no-untyped-def]
+        """Write rows of out from r on: nodes' from i on; ``by`` and ``base`` have each node's scale and shift."""
+        signature = types.void(
+            starts, sources, x, types.int64, types.int64, by, base, numbers, types.int64, other, out, types.int64
+        )
+
+        def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
+            starts, sources, x, i, zero, by, base, table, second, other, out, r = arrays(
+                context, builder, signature.args, given
+            )
+            nodes = [builder.add(i, long(number)) for number in range(rows)]
+            targets = [builder.add(r, long(number)) for number in range(rows)]
+            ends = [builder.load(starts.at(None, builder.add(i, long(number)))) for number in range(rows + 1)]
+            # What the zero points add up to is taken off in whole numbers: floats would lose digits at large hubs.
+            less = [builder.mul(builder.sub(begin, end), zero) for begin, end in zip(ends, ends[1:], strict=False)]
+            less = [builder.trunc(one, INT) for one in less]
+            scales, shifts = (
+                [splat(builder, builder.load(array.at(None, long(number))), FLOATS) for number in range(rows)]
+                for array in (by, base)
+            )
+
+            def make(columns: list[Any]) -> None:
+                sums = [
+                    gathered(builder, x, sources, begin, end, start, columns)
+                    for begin, end, start in zip(ends, ends[1:], less, strict=False)
+                ]
+
+                def way(of: int) -> Callable[[], None]:
+                    def make() -> None:
+                        rounding = Rounding(builder, table, columns, "row", of)
+                        round_all(rounding, sums, scales, shifts, other, targets, out)
+
+                    return make
+
+                choose(builder, second, {of: way(of) for of in (NONE, AGAIN, ADD)})
+
+            strips(builder, out.size(1), make)
+            return context.get_dummy_value()
+
+        return signature, generate
+
+    return round_neighbours
+
+
+round_neighbours, round_neighbours_one = _neighbours(ROWS), _neighbours(1)
 
 
 def of(first: First, *seconds: int) -> tuple[Any, Any]:

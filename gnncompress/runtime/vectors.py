@@ -153,30 +153,33 @@ def _side_by_side(builder: Any, first: Any, second: Any) -> Any:
     return builder.shuffle_vector(first, wide, ir.Constant(ir.VectorType(INT, a + b), list(range(a + b))))
 
 
-def _gather(vectors: int) -> Any:
-    """Return the function that adds up ``vectors`` vectors of rows."""
+def gathered(builder: Any, x: Any, sources: Any, begin: Any, end: Any, start: Any, columns: Sequence[Any]) -> list[Any]:
+    """Return start + the sum over k in [begin, end) of x[sources[k], columns], int32, the vectors of some columns."""
+    places = [variable(builder, INTS, splat(builder, start, INTS)) for _ in columns]
+    with loop(builder, begin, end) as (k, _):
+        source = builder.sext(builder.load(sources.at(None, k)), LONG)
+        for place, at in zip(places, columns, strict=True):
+            found = builder.sext(x.load(source, at), INTS)
+            builder.store(builder.add(builder.load(place), found), place)
+    return [builder.load(place) for place in places]
 
-    @intrinsic
-    def gather(context, x, sources, begin, end, start, column, sums, row):  # type: ignore[no-untyped-def]
-        """Write to sums[row, column:] start + the sum over k in [begin, end) of x[sources[k], column:], int32."""
-        signature = types.void(x, sources, types.int64, types.int64, types.int32, types.int64, sums, types.int64)
 
-        def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-            x, sources, begin, end, start, column, sums, row = arrays(context, builder, signature.args, given)
-            columns = [builder.add(column, long(number * LANES)) for number in range(vectors)]
-            places = [variable(builder, INTS, splat(builder, start, INTS)) for _ in columns]
-            with loop(builder, begin, end) as (k, _):
-                source = builder.sext(builder.load(sources.at(None, k)), LONG)
-                for place, at in zip(places, columns, strict=True):
-                    found = builder.sext(x.load(source, at), INTS)
-                    builder.store(builder.add(builder.load(place), found), place)
-            for place, at in zip(places, columns, strict=True):
-                sums.store(builder.load(place), row, at)
-            return context.get_dummy_value()
+@intrinsic
+def gather(context, x, sources, begin, end, start, sums, row):  # type: ignore[no-untyped-def]
+    """Write to sums[row] start + the sum over k in [begin, end) of x[sources[k]], int32."""
+    signature = types.void(x, sources, types.int64, types.int64, types.int32, sums, types.int64)
 
-        return signature, generate
+    def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
+        x, sources, begin, end, start, sums, row = arrays(context, builder, signature.args, given)
 
-    return gather
+        def make(columns: list[Any]) -> None:
+            for found, column in zip(gathered(builder, x, sources, begin, end, start, columns), columns, strict=True):
+                sums.store(found, row, column)
+
+        strips(builder, sums.size(1), make)
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 def _gather_floats(vectors: int) -> Any:
@@ -230,8 +233,6 @@ def _total(vectors: int) -> Any:
     return total
 
 
-gather_one = _gather(1)
-gather_four = _gather(4)
 gather_floats_one = _gather_floats(1)
 gather_floats_four = _gather_floats(4)
 total_one = _total(1)
