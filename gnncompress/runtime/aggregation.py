@@ -17,9 +17,10 @@ from gnncompress.runtime.coefficients import WeightedNeighbours
 from gnncompress.runtime.graphs import Neighbours, check_degrees, insist_on_rows, neighbours
 from gnncompress.runtime.operations import NO_OTHER, SparseCodes
 from gnncompress.runtime.program import Operation
+from gnncompress.runtime.rounding import NONE
 
 if TYPE_CHECKING:
-    from gnncompress.runtime.executor import Block, Context
+    from gnncompress.runtime.executor import Block, Workspace
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,13 +35,13 @@ class Edges(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "like")
     LIKE: ClassVar[str] = "like"
 
-    def run(self, env: Mapping[str, Any], context: Context) -> Neighbours:
+    def run(self, env: Mapping[str, Any], workspace: Workspace) -> Neighbours:
         """Return the neighbours, sorted once for a tensor of edges."""
         edges: Tensor = env[self.edge_index]
         nodes = len(env[self.like])
         key = type(self), nodes
-        known = context.memory.get(key, (edges,))
-        return known or context.memory.keep(key, (edges,), neighbours(edges, nodes))
+        known = workspace.memory.get(key, (edges,))
+        return known or workspace.memory.keep(key, (edges,), neighbours(edges, nodes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class Aggregate(Operation):
     shift: float
     mean: bool
     numbers: np.ndarray
-    second: int = kernels.NONE
+    second: int = NONE
     other: str = ""
 
     OWN: ClassVar[tuple[str, ...]] = ("other",)
@@ -129,7 +130,7 @@ class Weighted(Operation):
     shift: float
     mean: bool
     numbers: np.ndarray
-    second: int = kernels.NONE
+    second: int = NONE
     other: str = ""
 
     OWN: ClassVar[tuple[str, ...]] = ("other",)
@@ -167,12 +168,12 @@ class Pool(Operation):
     COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("source", "batch")
 
-    def run(self, env: Mapping[str, Any], context: Context) -> Tensor:
+    def run(self, env: Mapping[str, Any], workspace: Workspace) -> np.ndarray:
         """Return a row for each graph."""
         x = env[self.source]
-        starts, nodes = graphs_of(env.get(self.batch), len(x), context)
-        out = torch.empty(len(starts) - 1, len(self.scale))
-        kernels.pool(starts, nodes, x, self.scale, self.shift, self.mean, out.numpy())
+        starts, nodes = graphs_of(env.get(self.batch), len(x), workspace)
+        out = workspace.room(self.out, (len(starts) - 1, len(self.scale)), torch.float32)
+        kernels.pool(starts, nodes, x, self.scale, self.shift, self.mean, out)
         return out
 
 
@@ -189,12 +190,12 @@ class PoolLargest(Operation):
     COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("source", "batch")
 
-    def run(self, env: Mapping[str, Any], context: Context) -> Tensor:
+    def run(self, env: Mapping[str, Any], workspace: Workspace) -> np.ndarray:
         """Return a row for each graph."""
         x = env[self.source]
-        starts, nodes = graphs_of(env.get(self.batch), len(x), context)
-        out = torch.empty(len(starts) - 1, self.width)
-        kernels.pool_largest(starts, nodes, x, self.table, out.numpy())
+        starts, nodes = graphs_of(env.get(self.batch), len(x), workspace)
+        out = workspace.room(self.out, (len(starts) - 1, self.width), torch.float32)
+        kernels.pool_largest(starts, nodes, x, self.table, out)
         return out
 
 
@@ -211,7 +212,7 @@ def insist_on_dense(name: str, x: object) -> None:
         raise ExecutionError(f"{name}: features are added up before they are multiplied; give dense ones")
 
 
-def graphs_of(batch: Tensor | None, nodes: int, context: Context) -> tuple[np.ndarray, np.ndarray]:
+def graphs_of(batch: Tensor | None, nodes: int, workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
     """Return the nodes in the order of their graphs, and where each graph's begin; all are one graph without ``batch``.
 
     Raises:
@@ -221,7 +222,7 @@ def graphs_of(batch: Tensor | None, nodes: int, context: Context) -> tuple[np.nd
         check_degrees(np.array([0, nodes]), _NODES)
         return np.array([0, nodes], np.int64), np.arange(nodes, dtype=np.int32)
     key = "graphs", nodes
-    known = context.memory.get(key, (batch,))
+    known = workspace.memory.get(key, (batch,))
     if known is not None:
         return known
     if batch.is_floating_point() or (nodes and not 0 <= int(batch.min()) <= int(batch.max()) < 2**31):
@@ -233,4 +234,4 @@ def graphs_of(batch: Tensor | None, nodes: int, context: Context) -> tuple[np.nd
     starts = torch.cat([batch.new_zeros(1), torch.bincount(batch).cumsum(0)]).numpy()
     check_degrees(starts, _NODES)
     order = torch.argsort(batch, stable=True).int().numpy()
-    return context.memory.keep(key, (batch,), (starts, order))
+    return workspace.memory.keep(key, (batch,), (starts, order))

@@ -19,7 +19,7 @@ from gnncompress.runtime.program import Operation
 from gnncompress.splines import kernel_coefficients
 
 if TYPE_CHECKING:
-    from gnncompress.runtime.executor import Context
+    from gnncompress.runtime.executor import Workspace
 
 
 @dataclass(frozen=True)
@@ -76,13 +76,13 @@ class Normalized(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "edge_weight", "like")
     LIKE: ClassVar[str] = "like"
 
-    def run(self, env: Mapping[str, Any], context: Context) -> WeightedNeighbours:
+    def run(self, env: Mapping[str, Any], workspace: Workspace) -> WeightedNeighbours:
         """Return the neighbours, worked out once for a tensor of edges."""
         edges: Tensor = env[self.edge_index]
         weight: Tensor | None = env.get(self.edge_weight)
         nodes = len(env[self.like])
         key = type(self), self.out, nodes
-        known = context.memory.get(key, (edges, weight))
+        known = workspace.memory.get(key, (edges, weight))
         if known is not None:
             return known
         check(edges, nodes)
@@ -90,7 +90,7 @@ class Normalized(Operation):
         if weight is not None and len(weight) != edges.size(1):
             raise ExecutionError(f"edge_weight has {len(weight):,} values for {edges.size(1):,} edges")
         index, norm = gcn_norm(edges, weight, nodes, self.improved, self.loops, dtype=torch.float32)
-        return context.memory.keep(key, (edges, weight), weighted(index, rounded(norm, self.grid), nodes))
+        return workspace.memory.keep(key, (edges, weight), weighted(index, rounded(norm, self.grid), nodes))
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +115,7 @@ class Attention(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "source")
     LIKE: ClassVar[str] = "source"
 
-    def run(self, env: Mapping[str, Any], context: Context) -> WeightedNeighbours:
+    def run(self, env: Mapping[str, Any], workspace: Workspace) -> WeightedNeighbours:
         """Return the neighbours with a weight for each head."""
         edges: Tensor = env[self.edge_index]
         nodes = len(env[self.source])
@@ -148,18 +148,18 @@ class Splines(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "pseudo", "like")
     LIKE: ClassVar[str] = "like"
 
-    def run(self, env: Mapping[str, Any], context: Context) -> WeightedNeighbours:
+    def run(self, env: Mapping[str, Any], workspace: Workspace) -> WeightedNeighbours:
         """Return the neighbours, worked out once for a tensor of edges and one of coordinates."""
         edges: Tensor = env[self.edge_index]
         pseudo: Tensor = env[self.pseudo]
         nodes = len(env[self.like])
         key = type(self), self.out, nodes
-        known = context.memory.get(key, (edges, pseudo))
+        known = workspace.memory.get(key, (edges, pseudo))
         if known is not None:
             return known
         check(edges, nodes)
         weights = kernel_coefficients(pseudo, self.kernel_size, self.is_open, self.degree)
-        return context.memory.keep(key, (edges, pseudo), weighted(edges, rounded(weights, self.grid), nodes))
+        return workspace.memory.keep(key, (edges, pseudo), weighted(edges, rounded(weights, self.grid), nodes))
 
 
 def rounded(x: Tensor, grid: Scale | None) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -16,6 +17,7 @@ import torch
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime.arrays import empty
 from gnncompress.runtime.graphs import Memory
+from gnncompress.runtime.places import Bound, Places, taken_in_turns
 from gnncompress.runtime.program import Operation, Program
 
 # Two registers of so many bytes fit into a cache of the second level.
@@ -24,63 +26,34 @@ _BLOCK_BYTES = 1 << 19
 
 @dataclass
 class Context:
-    """What lasts from call to call: what was worked out from edges, and how many values were beyond their range.
-
-    ``rooms`` are small registers' arrays, a set of them for each call that was under way at once.
-    """
+    """What lasts from call to call: what was worked out from edges, and how many values were beyond their range."""
 
     memory: Memory = field(default_factory=Memory)
     clamped: Counter[str] = field(default_factory=Counter)
     seen: Counter[str] = field(default_factory=Counter)
-    rooms: list[dict[Any, Any]] = field(default_factory=list)
 
     def count(self, name: str, clamped: int, of: int) -> None:
         """Count values of an input that were beyond its range, and all of them."""
         self.clamped[name] += clamped
         self.seen[name] += of
 
-    def room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
-        """Return room for a register that an operation makes which is not by row."""
-        return empty(shape, dtype)
 
+@dataclass
+class Workspace:
+    """What an operation that is not by row may use."""
 
-class _Call(Context):
-    """The context of one call, in which small registers have the places that they had in the call before."""
-
-    def __init__(self, of: Context, reused: Collection[str], rooms: dict[Any, Any]) -> None:
-        super().__init__(of.memory, of.clamped, of.seen, of.rooms)
-        self._reused, self._rooms = reused, rooms
+    memory: Memory
+    count: Callable[[str, int, int], None]
+    places: Places
 
     def room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
-        """Return the room that the register had before, if it fits and nobody else can have kept it."""
-        found = self._rooms.get(name)
-        if found is None or found.shape != shape:
-            found = empty(shape, dtype)
-            if name in self._reused and found.nbytes <= 2 * _BLOCK_BYTES:
-                self._rooms[name] = found
-        return found
+        """Return room for the register that the operation makes, the one it had before if it is small."""
+        if math.prod(shape) * dtype.itemsize > 2 * _BLOCK_BYTES:
+            return empty(shape, dtype)
+        return self.places.room(name, shape, dtype)
 
 
-@dataclass(frozen=True)
-class Bound:
-    """A small phase as it ran last: what it read and made, and the calls that make it again in the same place."""
-
-    read: tuple[Any, ...]
-    made: dict[str, Any]
-    calls: tuple[Callable[[], object], ...]
-
-    def run_again(self, env: dict[str, Any], names: tuple[str, ...]) -> bool:
-        """Make the same registers anew if those that were read are the very same; say whether they are."""
-        for name, before in zip(names, self.read, strict=True):
-            if env[name] is not before:
-                return False
-        env.update(self.made)
-        for call in self.calls:
-            call()
-        return True
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Phase:
     """Operations that a block of rows can go through before the next does; or one that is not by row.
 
@@ -165,27 +138,32 @@ class Block:
         return room if len(room) == shape[0] else room[: shape[0]]
 
 
-def run(program: Program, phases: tuple[Phase, ...], given: Mapping[str, Any], context: Context) -> Any:
-    """Return the program's result for the inputs ``given``, on as many threads as torch is set to use."""
-    env = dict(given)
-    rooms = context.rooms.pop() if context.rooms else {}
-    call = rooms.get(id(phases))
-    if call is None:
-        reused = frozenset(name for phase in phases for name in phase.reused)
-        call = rooms[id(phases)] = _Call(context, reused, rooms)
-    for phase in phases:
-        if phase.by_row:
-            _run_by_row(phase, env, rooms)
-        else:
-            (operation,) = phase.operations
-            env[operation.out] = operation.run(env, call)
-        for name in phase.dropped:
-            env.pop(name, None)
-    result: Any = env[program.result]
-    if program.result in rooms and rooms[program.result] is result:  # the next call makes it in the same place
-        result = result.copy()
-    context.rooms.append(rooms)
-    return result
+class Plan:
+    """A program ready to run: its phases, and the places of registers that no call has at the moment."""
+
+    def __init__(self, program: Program, context: Context) -> None:
+        self.program, self.phases, self._context = program, phases_of(program), context
+        reused = {name for phase in self.phases for name in phase.reused}
+        self._numbers = taken_in_turns(program.operations, reused, program.result)
+        self._idle: list[Workspace] = []
+
+    def run(self, given: Mapping[str, Any]) -> Any:
+        """Return the program's result for the inputs ``given``, on as many threads as torch is set to use."""
+        context, env = self._context, dict(given)
+        workspace = self._idle.pop() if self._idle else Workspace(context.memory, context.count, Places(self._numbers))
+        for phase in self.phases:
+            if phase.by_row:
+                _run_by_row(phase, env, workspace.places)
+            else:
+                (operation,) = phase.operations
+                env[operation.out] = operation.run(env, workspace)
+            for name in phase.dropped:
+                env.pop(name, None)
+        result: Any = env[self.program.result]
+        if workspace.places.has(self.program.result, result):  # the next call makes it in the same place
+            result = result.copy()
+        self._idle.append(workspace)
+        return result
 
 
 def phases_of(program: Program) -> tuple[Phase, ...]:
@@ -216,8 +194,8 @@ def phases_of(program: Program) -> tuple[Phase, ...]:
     return tuple(phases)
 
 
-def _run_by_row(phase: Phase, env: dict[str, Any], rooms: dict[Any, Any]) -> None:
-    known = rooms.get(id(phase))
+def _run_by_row(phase: Phase, env: dict[str, Any], places: Places) -> None:
+    known = places.bound.get(id(phase))
     if known is not None and known.run_again(env, phase.read):
         return
     height = len(env[phase.source])
@@ -229,26 +207,12 @@ def _run_by_row(phase: Phase, env: dict[str, Any], rooms: dict[Any, Any]) -> Non
     # Handing less over to other threads takes longer than doing it.
     threads = torch.get_num_threads() if height * widest >= 2 * _BLOCK_BYTES else 1
     size = max(min(_BLOCK_BYTES // max(widest, 1), -(-height // threads)), 64)
-    alone = height <= size
-    for name, width, dtype in shapes:
-        if alone or name in phase.kept:
-            room = rooms.get(name)
-            if room is None or room.shape != (height, width) or not alone:
-                room = empty((height, width), dtype)
-                if alone and name in phase.reused:
-                    rooms[name] = room
-            env[name] = room
-    if alone:
-        rooms.pop(id(phase), None)  # if this fails, what it was bound to may have been replaced
-        block = Block(dict(env), {}, rooms, 0, height, height)
-        calls = []
-        for operation in phase.operations:
-            calls.append(operation.bound(block))
-            calls[-1]()
-        made = {name: env[name] for name, _, _ in shapes}
-        if made.keys() <= phase.reused:
-            rooms[id(phase)] = Bound(tuple(env[name] for name in phase.read), made, tuple(calls))
+    if height <= size:
+        _run_alone(phase, env, places, height, shapes)
         return
+    for name, width, dtype in shapes:
+        if name in phase.kept:
+            env[name] = empty((height, width), dtype)
     starts = range(0, height, size)
 
     def work(mine: range) -> None:
@@ -265,6 +229,21 @@ def _run_by_row(phase: Phase, env: dict[str, Any], rooms: dict[Any, Any]) -> Non
     else:
         for _ in _workers(threads).map(work, (starts[number::threads] for number in range(threads))):
             pass
+
+
+def _run_alone(
+    phase: Phase, env: dict[str, Any], places: Places, height: int, shapes: Sequence[tuple[str, int, torch.dtype]]
+) -> None:
+    made = {name: places.room(name, (height, width), dtype) for name, width, dtype in shapes}
+    env.update(made)
+    places.bound.pop(id(phase), None)  # if this fails, what it was bound to may have been replaced
+    block = Block(dict(env), {}, places.pool, 0, height, height)
+    calls = []
+    for operation in phase.operations:
+        calls.append(operation.bound(block))
+        calls[-1]()
+    if made.keys() <= phase.reused:
+        places.bound[id(phase)] = Bound(tuple(env[name] for name in phase.read), made, tuple(calls))
 
 
 @lru_cache(maxsize=1)

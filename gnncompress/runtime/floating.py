@@ -11,15 +11,14 @@ import torch
 from torch import Tensor
 
 from gnncompress.errors import ExecutionError
-from gnncompress.runtime import float_kernels, kernels
+from gnncompress.runtime import float_kernels
 from gnncompress.runtime.coefficients import WeightedNeighbours
 from gnncompress.runtime.graphs import insist_on_rows
 from gnncompress.runtime.operations import insist_on_csr
 from gnncompress.runtime.program import Operation
-from gnncompress.runtime.vectors import padded
 
 if TYPE_CHECKING:
-    from gnncompress.runtime.executor import Block, Context
+    from gnncompress.runtime.executor import Block, Workspace
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +36,7 @@ class Call(Operation):
     by_row: ClassVar[bool] = False
     WHOLE: ClassVar[tuple[str, ...]] = ("sources",)
 
-    def run(self, env: Mapping[str, Any], context: Context) -> Any:
+    def run(self, env: Mapping[str, Any], workspace: Workspace) -> Any:
         """Return what the function returns."""
         given = [tensor_of(env.get(name), width) for name, width in zip(self.sources, self.widths, strict=True)]
         return self.function(*given)
@@ -47,8 +46,8 @@ class Call(Operation):
 
 
 @dataclass(frozen=True, eq=False)
-class Pad(Operation):
-    """Floats as rows of whole vectors, so that kernels can add them to codes."""
+class Rows(Operation):
+    """Floats as rows that kernels can read."""
 
     source: str
     width: int
@@ -57,16 +56,12 @@ class Pad(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("source",)
     LIKE: ClassVar[str] = "source"
 
-    def run(self, env: Mapping[str, Any], context: Context) -> np.ndarray:
-        """Return the rows, copied if they are not whole vectors already."""
+    def run(self, env: Mapping[str, Any], workspace: Workspace) -> np.ndarray:
+        """Return the rows, copied if they do not follow each other in memory."""
         x: Tensor = tensor_of(env[self.source], self.width)
         if x.layout != torch.strided:
             raise ExecutionError(f"{self.source}: features are added up before they are multiplied; give dense ones")
-        if padded(self.width) == self.width:
-            return x.detach().float().contiguous().numpy()
-        made = context.room(self.out, (len(x), padded(self.width)), torch.float32)
-        kernels.pad(x.detach().float().contiguous().numpy(), made)
-        return made
+        return x.float().contiguous().numpy()
 
 
 @dataclass(frozen=True, eq=False)

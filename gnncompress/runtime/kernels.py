@@ -16,7 +16,6 @@ from gnncompress.runtime.rounding import (
     NONE,
     ROWS,
     of,
-    pad_rows,
     quantize_rows,
     round_neighbours,
     round_neighbours_one,
@@ -41,12 +40,6 @@ def quantize(x, inverse, zero, low, high, out):  # type: ignore[no-untyped-def]
     found = np.zeros(2, np.int64)
     quantize_rows(x, inverse, zero, low, high, out, found)
     return found[0] if found[1] < 0x7F800000 else np.int64(-1)
-
-
-@_compiled
-def pad(x, out):  # type: ignore[no-untyped-def]
-    """Copy rows into wider ones, zeros behind."""
-    pad_rows(x, out)
 
 
 @_compiled

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from gnncompress.errors import ExecutionError, UsageError
 from gnncompress.measurements import Measurement
-from gnncompress.runtime.executor import Context, Phase, phases_of, run
+from gnncompress.runtime.executor import Context, Plan
 from gnncompress.runtime.floating import tensor_of
 from gnncompress.runtime.program import Program
 
@@ -40,8 +40,8 @@ class ProgramModel(nn.Module):
         super().__init__()
         self.program = program
         self.context = Context()
-        self._phases = phases_of(program)
-        self._without = None if program.without is None else phases_of(program.without)
+        self._plan = Plan(program, self.context)
+        self._without = None if program.without is None else Plan(program.without, self.context)
         self.__signature__ = Signature(
             [
                 Parameter(
@@ -58,19 +58,18 @@ class ProgramModel(nn.Module):
         """Return what the model would, for the same arguments."""
         given = self._given(args, kwargs)
         for name, value in given.items():
-            if (value is None and name not in self.program.optional) or isinstance(value, np.ndarray):
+            if isinstance(value, Tensor):
+                given[name] = _plain(name, value)
+            elif (value is None and name not in self.program.optional) or isinstance(value, np.ndarray):
                 raise ExecutionError(f"{name} must be a tensor, not {type(value).__name__}")
-            if not isinstance(value, Tensor):
-                continue
-            if value.device.type != "cpu":
-                raise ExecutionError(f"{name} is on {value.device}: kernels run on the CPU alone; give it {name}.cpu()")
-            if value.is_floating_point() and value.dtype != torch.float32:
-                given[name] = value.float()
-        program, phases = self._chosen(given)
-        with torch.no_grad() if _announced.is_set() else announced():
-            result = run(program, phases, given, self.context)
-            found: Tensor = tensor_of(result, program.width)
-            return found
+        plan = self._chosen(given)
+        if _announced.is_set() and not torch.is_grad_enabled():
+            result = plan.run(given)
+        else:
+            with torch.no_grad() if _announced.is_set() else announced():
+                result = plan.run(given)
+        found: Tensor = tensor_of(result, self.program.width)
+        return found
 
     def _given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments by name; those that are all there need no binding, which takes a while."""
@@ -94,18 +93,17 @@ class ProgramModel(nn.Module):
     def __deepcopy__(self, memo: dict[int, Any]) -> ProgramModel:
         return ProgramModel(self.program)
 
-    def _chosen(self, given: Mapping[str, Any]) -> tuple[Program, tuple[Phase, ...]]:
+    def _chosen(self, given: Mapping[str, Any]) -> Plan:
         """Return the program for the inputs that are given."""
-        without = self.program.without
-        if without is None or self._without is None:
-            return self.program, self._phases
-        tested = [name for name in self.program.inputs if name not in without.inputs]
+        if self._without is None:
+            return self._plan
+        tested = [name for name in self.program.inputs if name not in self._without.program.inputs]
         missing = [name for name in tested if given[name] is None]
         if missing and len(missing) < len(tested):
             raise ExecutionError(
                 f"{', '.join(missing)} left out while {len(tested) - len(missing)} of its kind are given"
             )
-        return (without, self._without) if missing else (self.program, self._phases)
+        return self._without if missing else self._plan
 
     def saturation(self) -> list[Measurement]:
         """Return for each input that is rounded the fraction of values that were beyond its range, over all calls."""
@@ -129,6 +127,16 @@ class ProgramModel(nn.Module):
     def extra_repr(self) -> str:
         """Show the program."""
         return str(self.program)
+
+
+def _plain(name: str, value: Tensor) -> Tensor:
+    """Return a tensor, floats as float32, of which no gradient is followed."""
+    if not value.is_cpu:
+        raise ExecutionError(f"{name} is on {value.device}: kernels run on the CPU alone; give it {name}.cpu()")
+    dtype = value.dtype
+    if dtype is not torch.float32 and dtype.is_floating_point:
+        value = value.float()
+    return value.detach() if value.requires_grad else value
 
 
 @contextmanager

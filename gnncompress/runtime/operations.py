@@ -13,12 +13,13 @@ from torch import Tensor
 
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime import kernels, products
+from gnncompress.runtime.arrays import codes
 from gnncompress.runtime.program import Operation
-from gnncompress.runtime.rounding import MINUS_ZERO, SCALE, SHIFT
+from gnncompress.runtime.rounding import MINUS_ZERO, NONE, SCALE, SHIFT
 from gnncompress.runtime.vectors import padded
 
 if TYPE_CHECKING:
-    from gnncompress.runtime.executor import Block, Context
+    from gnncompress.runtime.executor import Block, Workspace
 
 # What is added where nothing is.
 NO_OTHER = np.zeros((1, 0), np.int8)
@@ -52,31 +53,49 @@ class Quantize(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("source",)
     LIKE: ClassVar[str] = "source"
 
-    def run(self, env: Mapping[str, Any], context: Context) -> Any:
+    def run(self, env: Mapping[str, Any], workspace: Workspace) -> Any:
         """Return the codes; values beyond the range are counted.
 
         Raises:
             ExecutionError: if the features are not as wide as the model's, or a value is NaN or infinite.
         """
-        x: Tensor = env[self.source].detach()
-        if x.layout not in (torch.strided, torch.sparse_csr):
+        x: Tensor | np.ndarray = env[self.source]
+        if isinstance(x, np.ndarray):
+            return self._dense(x, workspace)
+        if x.layout == torch.sparse_csr:
+            return self._sparse(x, workspace)
+        if x.layout != torch.strided:
             raise ExecutionError(f"{self.out}: sparse features must be CSR: x.to_sparse_csr()")
-        if x.dim() != 2 or x.size(1) != self.width:
+        return self._dense(x.float().contiguous().numpy(), workspace)
+
+    def _dense(self, x: np.ndarray, workspace: Workspace) -> np.ndarray:
+        self._insist_on_width(x)
+        made = workspace.room(self.out, (len(x), padded(self.width)), torch.int8)
+        self._quantize(x, made, workspace)
+        return made
+
+    def _sparse(self, x: Tensor, workspace: Workspace) -> SparseCodes:
+        self._insist_on_width(x)
+        insist_on_csr(self.out, x)
+        values = x.values().unsqueeze(0).float().contiguous().numpy()
+        made = codes(1, values.shape[1])
+        self._quantize(values, made, workspace)
+        centred = made[0, : values.shape[1]].astype(np.int16) - np.int16(self.zero)
+        return SparseCodes(x.crow_indices().long().numpy(), x.col_indices().long().numpy(), centred, self.width)
+
+    def _insist_on_width(self, x: Tensor | np.ndarray) -> None:
+        if x.ndim != 2 or x.shape[1] != self.width:
             raise ExecutionError(f"{self.out}: features [nodes, {self.width}] are expected, not {list(x.shape)}")
-        sparse = x.layout == torch.sparse_csr
-        if sparse:
-            insist_on_csr(self.out, x)
-        values = (x.values().unsqueeze(0) if sparse else x).float().contiguous()
-        made = context.room(self.out, (len(values), padded(values.size(1))), torch.int8)
-        limits = (np.float32(limit) for limit in (1 / self.scale, self.zero, self.low, self.high))
-        clamped = kernels.quantize(values.numpy(), *limits, made)
+
+    def _quantize(self, values: np.ndarray, made: np.ndarray, workspace: Workspace) -> None:
+        clamped = kernels.quantize(values, *self._limits, made)
         if clamped < 0:
             raise ExecutionError(f"{self.out}: a value is NaN or infinite")
-        context.count(self.out, clamped, values.numel())
-        if not sparse:
-            return made
-        centred = made[0, : values.size(1)].astype(np.int16) - np.int16(self.zero)
-        return SparseCodes(x.crow_indices().long().numpy(), x.col_indices().long().numpy(), centred, self.width)
+        workspace.count(self.out, clamped, values.size)
+
+    @cached_property
+    def _limits(self) -> tuple[np.float32, ...]:
+        return tuple(np.float32(limit) for limit in (1 / self.scale, self.zero, self.low, self.high))
 
 
 def insist_on_csr(name: str, x: Tensor) -> None:
@@ -169,7 +188,7 @@ class Linear(Operation):
     input_zero: int
     numbers: np.ndarray
     width: int
-    second: int = kernels.NONE
+    second: int = NONE
     other: str = ""
     floats: bool = False
 

@@ -54,7 +54,7 @@ class Operation:
         """Return what makes the rows of a block, as often as it is called, while the block's registers are the same."""
         return partial(self.rows, block)
 
-    def run(self, env: Mapping[str, Any], context: Any) -> Any:
+    def run(self, env: Mapping[str, Any], workspace: Any) -> Any:
         """Return what the operation makes, if it is not by row."""
         raise NotImplementedError
 

@@ -80,7 +80,7 @@ class Rounding:
         shift = number[SHIFT_2]
         if self.second == ADD:
             v = self._at_most(self._at_least(v, number[LOW]), number[HIGH])
-            added = floats(self.builder, other.load(row, self.columns[which]))
+            added = self._added(other, row, self.columns[which])
             shift = call(self.multiply_add, [added, number[OTHER], shift])
         v = call(self.multiply_add, [v, number[SCALE_2], shift])
         return call(self.to_nearest, [self._at_most(v, number[HIGH_2])])
@@ -91,6 +91,14 @@ class Rounding:
         name = f"llvm.smax.v{found.type.count}i8"
         limit = function(self.builder, name, found.type, [found.type] * 2)
         return self.builder.call(limit, [found, self.least])
+
+    def _added(self, other: Any, row: Any, column: Any) -> Any:
+        """Return a vector of ``other``, zeros behind rows of floats, which are as wide as they are."""
+        if other.kind.dtype != types.float32:
+            return floats(self.builder, other.load(row, column))
+        left = self.builder.trunc(self.builder.sub(other.size(1), column), INT)
+        lanes = ir.Constant(INTS, list(range(LANES)))
+        return other.load_some(row, column, self.builder.icmp_signed("<", lanes, splat(self.builder, left, INTS)))
 
     def _at_least(self, v: Any, low: Any) -> Any:
         return self.builder.select(self.builder.fcmp_ordered("<", v, low), low, v)
@@ -152,22 +160,6 @@ def quantize_rows(context, x, inverse, zero, low, high, out, found):  # type: ig
             reduce = function(builder, f"llvm.vector.reduce.{how}.v{LANES}i32", INT, [INTS])
             value = builder.sext(builder.call(reduce, [builder.load(place)]), LONG)
             builder.store(value, found.at(None, long(which)))
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def pad_rows(context, x, out):  # type: ignore[no-untyped-def]
-    """Copy rows of floats into wider ones, zeros behind."""
-    signature = types.void(x, out)
-
-    def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-        x, out = arrays(context, builder, signature.args, given)
-        lanes = ir.Constant(ir.VectorType(LONG, LANES), list(range(LANES)))
-        with loop(builder, long(0), x.size(0)) as (row, _), loop(builder, long(0), out.size(1), LANES) as (column, _):
-            left = splat(builder, builder.sub(x.size(1), column), lanes.type)
-            out.store(x.load_some(row, column, builder.icmp_signed("<", lanes, left)), row, column)
         return context.get_dummy_value()
 
     return signature, generate

@@ -9,13 +9,15 @@ import numpy as np
 from hypothesis import strategies as st
 
 from gnncompress.runtime import arrays
-from gnncompress.runtime.kernels import ADD, AGAIN, NONE
 from gnncompress.runtime.rounding import (
+    ADD,
+    AGAIN,
     HIGH,
     HIGH_2,
     LOW,
     LOW_2,
     MINUS_ZERO,
+    NONE,
     OTHER,
     SCALE,
     SCALE_2,
@@ -92,7 +94,7 @@ def random_others(rng: np.random.Generator, rows: int, width: int, second: int, 
         return NO_OTHER
     if kind is np.int8:
         return random_codes(rng, rows, width)
-    return widened(rng.integers(-400, 400, (rows, width)).astype(np.float32) / 4)
+    return rng.integers(-400, 400, (rows, width)).astype(np.float32) / 4
 
 
 def random_numbers(rng: np.random.Generator, width: int, size: float, exact: bool) -> np.ndarray:

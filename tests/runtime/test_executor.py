@@ -18,11 +18,12 @@ from gnncompress.runtime.aggregation import Aggregate, Edges, Largest, Pool, Poo
 from gnncompress.runtime.arrays import numbers
 from gnncompress.runtime.executor import phases_of
 from gnncompress.runtime.floating import Call
-from gnncompress.runtime.kernels import ADD, AGAIN
 from gnncompress.runtime.model import ProgramModel
 from gnncompress.runtime.operations import Add, Linear, LookUp, Quantize, Rescale, Values
 from gnncompress.runtime.program import Operation, Program
 from gnncompress.runtime.rounding import (
+    ADD,
+    AGAIN,
     HIGH,
     HIGH_2,
     LOW,

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnncompress.runtime import arrays, kernels
-from gnncompress.runtime.kernels import ADD, AGAIN, NONE
-from gnncompress.runtime.rounding import HIGH, LOW, MINUS_ZERO, OTHER, SCALE, SCALE_2, SHIFT
+from gnncompress.runtime.rounding import ADD, AGAIN, HIGH, LOW, MINUS_ZERO, NONE, OTHER, SCALE, SCALE_2, SHIFT
 from gnncompress.runtime.vectors import padded
 from tests.runtime.helpers import (
     NO_OTHER,
@@ -105,15 +104,6 @@ def test_a_value_that_is_not_finite_is_told(bad: float, row: int, column: int) -
     assert quantized(x, 1.0, 0, -128, 127)[0] == 0
     x[row, column] = bad
     assert quantized(x, 1.0, 0, -128, 127)[0] == -1
-
-
-@some
-@given(rows=ROWS, width=WIDTHS, seed=SEEDS)
-def test_floats_are_padded_by_zeros(rows: int, width: int, seed: int) -> None:
-    x = np.random.default_rng(seed).normal(size=(rows, width)).astype(f)
-    room = Room(rows, width, arrays.values)
-    kernels.pad(x, room.out)
-    np.testing.assert_array_equal(room.codes(), x)
 
 
 @some

@@ -13,8 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnncompress.runtime import arrays, dots, products
-from gnncompress.runtime.kernels import ADD, AGAIN, NONE
-from gnncompress.runtime.rounding import MINUS_ZERO, SCALE, SCALE_2, SHIFT
+from gnncompress.runtime.rounding import ADD, AGAIN, MINUS_ZERO, NONE, SCALE, SCALE_2, SHIFT
 from gnncompress.runtime.vectors import padded
 from tests.runtime.helpers import (
     NO_OTHER,

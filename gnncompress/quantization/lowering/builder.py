@@ -18,7 +18,7 @@ from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.quantization.weights import QuantizedWeight
 from gnncompress.runtime.aggregation import Edges, Pool, PoolLargest
 from gnncompress.runtime.arrays import numbers
-from gnncompress.runtime.floating import Call, Pad
+from gnncompress.runtime.floating import Call, Rows
 from gnncompress.runtime.operations import Add, Linear, LookUp, Quantize, Rescale, Values
 from gnncompress.runtime.program import Operation
 from gnncompress.runtime.rounding import (
@@ -140,14 +140,14 @@ class Builder:
             if line is not None and (line[0] <= value.low).all() and (line[1] >= value.high).all():
                 return value.register, line[2], line[3]
             value = self.values(value)
-        return self.padded(value, width).register, 1.0, 0.0
+        return self.rows(value, width).register, 1.0, 0.0
 
-    def padded(self, value: Floats, width: int = 0) -> Floats:
+    def rows(self, value: Floats, width: int = 0) -> Floats:
         """Return floats in rows that kernels can read; ``width`` is that of floats of unknown width."""
-        if value.padded:
+        if value.rows:
             return value
         width = value.width or width
-        return Floats(self.add(Pad(self.name(f"{value.register}.padded"), value.register, width)), width, True)
+        return Floats(self.add(Rows(self.name(f"{value.register}.rows"), value.register, width)), width, True)
 
     def pooled(self, value: Codes, batch: str, kind: str, name: str) -> Floats | None:
         """Return the sum, mean or max over each graph's nodes, or None if codes cannot tell it."""

@@ -7,12 +7,24 @@ from dataclasses import replace
 
 import numpy as np
 
-from gnncompress.runtime import kernels
 from gnncompress.runtime.aggregation import Aggregate, Weighted
 from gnncompress.runtime.arrays import aligned
 from gnncompress.runtime.operations import Add, Linear, Rescale
 from gnncompress.runtime.program import Operation, Program
-from gnncompress.runtime.rounding import HIGH, HIGH_2, LOW, LOW_2, OTHER, SCALE, SCALE_2, SHIFT, SHIFT_2
+from gnncompress.runtime.rounding import (
+    ADD,
+    AGAIN,
+    HIGH,
+    HIGH_2,
+    LOW,
+    LOW_2,
+    NONE,
+    OTHER,
+    SCALE,
+    SCALE_2,
+    SHIFT,
+    SHIFT_2,
+)
 
 _Summing = Linear | Aggregate | Weighted
 
@@ -43,7 +55,7 @@ def fuse(program: Program) -> Program:
 
 
 def _is_rounded_once(operation: _Summing) -> bool:
-    return operation.second == kernels.NONE and not (isinstance(operation, Linear) and operation.floats)
+    return operation.second == NONE and not (isinstance(operation, Linear) and operation.floats)
 
 
 def _again(before: _Summing, operation: Rescale) -> _Summing:
@@ -54,11 +66,11 @@ def _again(before: _Summing, operation: Rescale) -> _Summing:
     fused = aligned(numbers)
     fused[SCALE_2], fused[SHIFT_2] = scale, shift
     fused[LOW_2], fused[HIGH_2] = ends.min(0), ends.max(0)
-    return replace(before, out=operation.out, numbers=fused, second=kernels.AGAIN)
+    return replace(before, out=operation.out, numbers=fused, second=AGAIN)
 
 
 def _added(before: _Summing, operation: Add) -> _Summing:
     fused = aligned(before.numbers)
     for row in (SCALE_2, SHIFT_2, OTHER, LOW_2, HIGH_2):
         fused[row] = operation.numbers[row]
-    return replace(before, out=operation.out, numbers=fused, second=kernels.ADD, other=operation.other)
+    return replace(before, out=operation.out, numbers=fused, second=ADD, other=operation.other)

@@ -38,9 +38,9 @@ def lower_gin(builder: Builder, conv: GINConv, name: str, x: Value, edge_index: 
     if first is None:
         raise UnloweredError("its network has no linear layer")
     x = _known(x, first.in_features)
-    own = x if isinstance(x, Codes) else builder.padded(builder.in_floats(x))
+    x = x if isinstance(x, Codes) else builder.rows(builder.in_floats(x))
     total = _plain(builder, conv, name, x, edge_index)
-    return builder.follow(builder, conv.nn, f"{name}.nn", Sum(total, own, 1 + conv.eps.item()))
+    return builder.follow(builder, conv.nn, f"{name}.nn", Sum(total, x, 1 + conv.eps.item()))
 
 
 def lower_sage(builder: Builder, conv: SAGEConv, name: str, x: Value, edge_index: str) -> Value:
@@ -233,7 +233,7 @@ def _insist_on_sums(conv: MessagePassing) -> None:
 
 
 def _known(value: Value, width: int) -> Value:
-    return Floats(value.register, width, value.padded) if isinstance(value, Floats) and not value.width else value
+    return Floats(value.register, width, value.rows) if isinstance(value, Floats) and not value.width else value
 
 
 def _scale(quantizer: Quantizer) -> Scale:

@@ -37,11 +37,11 @@ class Codes:
 
 @dataclass(frozen=True)
 class Floats:
-    """A register of floats, ``width`` channels wide, 0 if that is not known; ``padded``: to whole vectors."""
+    """A register of floats, ``width`` channels wide, 0 if that is not known; ``rows`` if kernels can read them."""
 
     register: str
     width: int = 0
-    padded: bool = False
+    rows: bool = False
 
 
 @dataclass(frozen=True)
