@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -42,6 +42,10 @@ class Edges(Operation):
         key = type(self), nodes
         known = workspace.memory.get(key, (edges,))
         return known or workspace.memory.keep(key, (edges,), neighbours(edges, nodes))
+
+    def again(self, env: Mapping[str, Any], made: Any, workspace: Workspace) -> tuple[()]:
+        """Return that the same edges have the same neighbours."""
+        return ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,11 +174,17 @@ class Pool(Operation):
 
     def run(self, env: Mapping[str, Any], workspace: Workspace) -> np.ndarray:
         """Return a row for each graph."""
-        x = env[self.source]
-        starts, nodes = graphs_of(env.get(self.batch), len(x), workspace)
-        out = workspace.room(self.out, (len(starts) - 1, len(self.scale)), torch.float32)
-        kernels.pool(starts, nodes, x, self.scale, self.shift, self.mean, out)
+        graphs = graphs_of(env.get(self.batch), len(env[self.source]), workspace)
+        out = workspace.room(self.out, (len(graphs[0]) - 1, len(self.scale)), torch.float32)
+        (call,) = self.again(env, out, workspace)
+        call()
         return out
+
+    def again(self, env: Mapping[str, Any], made: np.ndarray, workspace: Workspace) -> Sequence[Callable[[], object]]:
+        """Return what makes the rows."""
+        x = env[self.source]
+        graphs = graphs_of(env.get(self.batch), len(x), workspace)
+        return (partial(kernels.pool, *graphs, x, self.scale, self.shift, self.mean, made),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,11 +202,17 @@ class PoolLargest(Operation):
 
     def run(self, env: Mapping[str, Any], workspace: Workspace) -> np.ndarray:
         """Return a row for each graph."""
-        x = env[self.source]
-        starts, nodes = graphs_of(env.get(self.batch), len(x), workspace)
-        out = workspace.room(self.out, (len(starts) - 1, self.width), torch.float32)
-        kernels.pool_largest(starts, nodes, x, self.table, out)
+        graphs = graphs_of(env.get(self.batch), len(env[self.source]), workspace)
+        out = workspace.room(self.out, (len(graphs[0]) - 1, self.width), torch.float32)
+        (call,) = self.again(env, out, workspace)
+        call()
         return out
+
+    def again(self, env: Mapping[str, Any], made: np.ndarray, workspace: Workspace) -> Sequence[Callable[[], object]]:
+        """Return what makes the rows."""
+        x = env[self.source]
+        graphs = graphs_of(env.get(self.batch), len(x), workspace)
+        return (partial(kernels.pool_largest, *graphs, x, self.table, made),)
 
 
 _NODES = "graph {} has {:,} nodes"

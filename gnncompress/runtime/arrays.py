@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,11 @@ def aligned(array: np.ndarray) -> np.ndarray:
     copy = empty(array.shape, torch.from_numpy(array[:0].copy()).dtype)
     copy[...] = array
     return copy
+
+
+def tensor_of(value: Any, width: int) -> Any:
+    """Return rows of floats as a tensor without what pads them; anything else as it is."""
+    return torch.from_numpy(value)[:, : width or None] if isinstance(value, np.ndarray) else value
 
 
 def numbers(width: int, given: Mapping[int, float | np.ndarray]) -> np.ndarray:

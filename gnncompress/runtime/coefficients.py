@@ -92,6 +92,10 @@ class Normalized(Operation):
         index, norm = gcn_norm(edges, weight, nodes, self.improved, self.loops, dtype=torch.float32)
         return workspace.memory.keep(key, (edges, weight), weighted(index, rounded(norm, self.grid), nodes))
 
+    def again(self, env: Mapping[str, Any], made: Any, workspace: Workspace) -> tuple[()]:
+        """Return that the same edges have the same neighbours."""
+        return ()
+
 
 @dataclass(frozen=True, eq=False)
 class Attention(Operation):
@@ -160,6 +164,10 @@ class Splines(Operation):
         check(edges, nodes)
         weights = kernel_coefficients(pseudo, self.kernel_size, self.is_open, self.degree)
         return workspace.memory.keep(key, (edges, pseudo), weighted(edges, rounded(weights, self.grid), nodes))
+
+    def again(self, env: Mapping[str, Any], made: Any, workspace: Workspace) -> tuple[()]:
+        """Return that the same edges have the same neighbours."""
+        return ()
 
 
 def rounded(x: Tensor, grid: Scale | None) -> Tensor:

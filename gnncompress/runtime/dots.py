@@ -57,7 +57,7 @@ def _tile(rows: int, vectors: int) -> Any:
 
     @intrinsic
     def tile(context, x, row, weight, start, totals, zeros, numbers, second, other, out, column):  # type: ignore[no-untyped-def]
-        """Write out[row:, column:], rounded sums that begin at ``start``; ``zeros`` says whether the rows' totals count."""
+        """Write out[row:, column:], rounded sums that begin at ``start``; ``zeros``: whether the rows' totals count."""
         signature = types.void(
             x, types.int64, weight, start, totals, types.boolean, numbers, types.int64, other, out, types.int64
         )
@@ -80,9 +80,10 @@ def _tile(rows: int, vectors: int) -> Any:
                 return make
 
             with builder.if_else(zeros) as (counted, not_counted):
-                for branch, first in ((counted, "zeros"), (not_counted, "plain")):
-                    with branch:
-                        choose(builder, second, {of: way(first, of) for of in (NONE, AGAIN, ADD)})
+                with counted:
+                    choose(builder, second, {of: way("zeros", of) for of in (NONE, AGAIN, ADD)})
+                with not_counted:
+                    choose(builder, second, {of: way("plain", of) for of in (NONE, AGAIN, ADD)})
             return context.get_dummy_value()
 
         return signature, generate
@@ -92,7 +93,7 @@ def _tile(rows: int, vectors: int) -> Any:
 
 @intrinsic
 def totals_of_many(context, x, row, less, totals):  # type: ignore[no-untyped-def]
-    """Write to totals[0] and after the sums of ROWS rows of codes from ``row`` on, each less a number; 8 are written."""
+    """Write to totals the sums of ROWS rows of codes from ``row`` on, each less a number; LANES numbers are written."""
     signature = types.void(x, types.int64, types.int64, totals)
 
     def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]

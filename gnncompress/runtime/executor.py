@@ -17,9 +17,10 @@ import torch
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime.arrays import empty
 from gnncompress.runtime.graphs import Memory
-from gnncompress.runtime.places import Bound, Places, taken_in_turns
+from gnncompress.runtime.places import Bound, Places, bind, taken_in_turns
 from gnncompress.runtime.program import Operation, Program
 
+Calls = Sequence[Callable[[], object]]
 # Two registers of so many bytes fit into a cache of the second level.
 _BLOCK_BYTES = 1 << 19
 
@@ -48,9 +49,13 @@ class Workspace:
 
     def room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
         """Return room for the register that the operation makes, the one it had before if it is small."""
-        if math.prod(shape) * dtype.itemsize > 2 * _BLOCK_BYTES:
-            return empty(shape, dtype)
-        return self.places.room(name, shape, dtype)
+        if self.is_small(math.prod(shape) * dtype.itemsize):
+            return self.places.room(name, shape, dtype)
+        return empty(shape, dtype)
+
+    def is_small(self, size: int) -> bool:
+        """Say whether a register of so many bytes keeps its place from call to call."""
+        return size <= 2 * _BLOCK_BYTES
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,19 +156,34 @@ class Plan:
         """Return the program's result for the inputs ``given``, on as many threads as torch is set to use."""
         context, env = self._context, dict(given)
         workspace = self._idle.pop() if self._idle else Workspace(context.memory, context.count, Places(self._numbers))
-        for phase in self.phases:
-            if phase.by_row:
-                _run_by_row(phase, env, workspace.places)
-            else:
-                (operation,) = phase.operations
-                env[operation.out] = operation.run(env, workspace)
-            for name in phase.dropped:
-                env.pop(name, None)
-        result: Any = env[self.program.result]
-        if workspace.places.has(self.program.result, result):  # the next call makes it in the same place
-            result = result.copy()
+        places, at = workspace.places, 0
+        while at < len(self.phases):
+            bound = places.bound.get(at)
+            again = bound is not None and bound.run_again(env)
+            at = bound.end if bound is not None and again else self._run_anew(at, env, workspace)
+        result = places.result_of(env[self.program.result], self.program)
         self._idle.append(workspace)
         return result
+
+    def _run_anew(self, first: int, env: dict[str, Any], workspace: Workspace) -> int:
+        """Run phases, all from ``first`` on that are bound one after the other; return the number of the next."""
+        joined: Bound | None = None
+        for at in range(first, len(self.phases)):
+            phase = self.phases[at]
+            names = phase.read
+            before = {name: env.get(name) for name in names}
+            made, calls = _run(phase, env, workspace)
+            for name in phase.dropped:
+                env.pop(name, None)
+            bound = None if calls is None else bind(before, names, made, calls, at + 1)
+            if bound is None:
+                break
+            joined = bound if joined is None else joined.and_then(bound)
+        if joined is not None:
+            workspace.places.bound[first] = joined
+        else:
+            workspace.places.bound.pop(first, None)
+        return at + 1
 
 
 def phases_of(program: Program) -> tuple[Phase, ...]:
@@ -194,10 +214,19 @@ def phases_of(program: Program) -> tuple[Phase, ...]:
     return tuple(phases)
 
 
-def _run_by_row(phase: Phase, env: dict[str, Any], places: Places) -> None:
-    known = places.bound.get(id(phase))
-    if known is not None and known.run_again(env, phase.read):
-        return
+def _run(phase: Phase, env: dict[str, Any], workspace: Workspace) -> tuple[dict[str, Any], Calls | None]:
+    """Make a phase's registers; return them and what makes them again in their places, if anything does."""
+    if phase.by_row:
+        return _run_by_row(phase, env, workspace.places)
+    (operation,) = phase.operations
+    found = env[operation.out] = operation.run(env, workspace)
+    calls = operation.again(env, found, workspace)
+    if calls and not workspace.places.has(operation.out, found):
+        calls = None  # what others may have seen is not written to again
+    return {operation.out: found}, calls
+
+
+def _run_by_row(phase: Phase, env: dict[str, Any], places: Places) -> tuple[dict[str, Any], Calls | None]:
     height = len(env[phase.source])
     for out, name in phase.beside:
         if len(env[name]) != height:
@@ -208,8 +237,7 @@ def _run_by_row(phase: Phase, env: dict[str, Any], places: Places) -> None:
     threads = torch.get_num_threads() if height * widest >= 2 * _BLOCK_BYTES else 1
     size = max(min(_BLOCK_BYTES // max(widest, 1), -(-height // threads)), 64)
     if height <= size:
-        _run_alone(phase, env, places, height, shapes)
-        return
+        return _run_alone(phase, env, places, height, shapes)
     for name, width, dtype in shapes:
         if name in phase.kept:
             env[name] = empty((height, width), dtype)
@@ -229,21 +257,20 @@ def _run_by_row(phase: Phase, env: dict[str, Any], places: Places) -> None:
     else:
         for _ in _workers(threads).map(work, (starts[number::threads] for number in range(threads))):
             pass
+    return {}, None
 
 
 def _run_alone(
     phase: Phase, env: dict[str, Any], places: Places, height: int, shapes: Sequence[tuple[str, int, torch.dtype]]
-) -> None:
+) -> tuple[dict[str, Any], Calls | None]:
     made = {name: places.room(name, (height, width), dtype) for name, width, dtype in shapes}
     env.update(made)
-    places.bound.pop(id(phase), None)  # if this fails, what it was bound to may have been replaced
     block = Block(dict(env), {}, places.pool, 0, height, height)
     calls = []
     for operation in phase.operations:
         calls.append(operation.bound(block))
         calls[-1]()
-    if made.keys() <= phase.reused:
-        places.bound[id(phase)] = Bound(tuple(env[name] for name in phase.read), made, tuple(calls))
+    return made, calls if made.keys() <= phase.reused else None
 
 
 @lru_cache(maxsize=1)

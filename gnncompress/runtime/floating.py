@@ -12,6 +12,7 @@ from torch import Tensor
 
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime import float_kernels
+from gnncompress.runtime.arrays import tensor_of
 from gnncompress.runtime.coefficients import WeightedNeighbours
 from gnncompress.runtime.graphs import insist_on_rows
 from gnncompress.runtime.operations import insist_on_csr
@@ -57,11 +58,16 @@ class Rows(Operation):
     LIKE: ClassVar[str] = "source"
 
     def run(self, env: Mapping[str, Any], workspace: Workspace) -> np.ndarray:
-        """Return the rows, copied if they do not follow each other in memory."""
+        """Return the rows; a few are copied to the place that they had before, which kernels are bound to."""
         x: Tensor = tensor_of(env[self.source], self.width)
         if x.layout != torch.strided:
             raise ExecutionError(f"{self.source}: features are added up before they are multiplied; give dense ones")
-        return x.float().contiguous().numpy()
+        rows = x.float().contiguous().numpy()
+        if not workspace.is_small(rows.nbytes):
+            return rows
+        made = workspace.room(self.out, rows.shape, torch.float32)
+        made[...] = rows
+        return made
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +142,3 @@ class FloatAggregate(Operation):
         else:
             shape = self.heads, self.columns
             float_kernels.add_up_blocks(edges.starts, edges.sources, weights, *shape, x, *bounds)
-
-
-def tensor_of(value: Any, width: int) -> Any:
-    """Return rows of floats as a tensor without what pads them; anything else as it is."""
-    return torch.from_numpy(value)[:, : width or None] if isinstance(value, np.ndarray) else value

@@ -115,15 +115,15 @@ class Memory:
             if tensor is None or reference is None:
                 if tensor is not reference:
                     return None
-            elif reference() is not tensor or version != _version(tensor):
+            elif reference() is not tensor or version != version_of(tensor):
                 return None
         return known[1]
 
     def keep(self, key: Any, given: tuple[Tensor | None, ...], value: Any) -> Any:
         """Keep ``value`` and return it; tensors that know no version are not kept."""
-        if any(tensor is not None and _version(tensor) is None for tensor in given):
+        if any(tensor is not None and version_of(tensor) is None for tensor in given):
             return value
-        marks = tuple((None, None) if one is None else (weakref.ref(one), _version(one)) for one in given)
+        marks = tuple((None, None) if one is None else (weakref.ref(one), version_of(one)) for one in given)
         self._kept.pop(key, None)
         while len(self._kept) >= self.most:
             self._kept.pop(next(iter(tuple(self._kept)), None), None)
@@ -131,6 +131,6 @@ class Memory:
         return value
 
 
-def _version(tensor: Tensor) -> int | None:
+def version_of(tensor: Tensor) -> int | None:
     """Return what changes when a tensor does; tensors of inference mode do not count."""
     return None if tensor.is_inference() else tensor._version

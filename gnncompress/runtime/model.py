@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from gnncompress.errors import ExecutionError, UsageError
 from gnncompress.measurements import Measurement
 from gnncompress.runtime.executor import Context, Plan
-from gnncompress.runtime.floating import tensor_of
 from gnncompress.runtime.program import Program
 
 _NOT_SAVED = (
@@ -68,8 +67,7 @@ class ProgramModel(nn.Module):
         else:
             with torch.no_grad() if _announced.is_set() else announced():
                 result = plan.run(given)
-        found: Tensor = tensor_of(result, self.program.width)
-        return found
+        return result
 
     def _given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments by name; those that are all there need no binding, which takes a while."""

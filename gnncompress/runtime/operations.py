@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -50,6 +50,7 @@ class Quantize(Operation):
     width: int
 
     by_row: ClassVar[bool] = False
+    COPIES: ClassVar[bool] = True  # but for the rows and columns of sparse tensors, which have no places
     WHOLE: ClassVar[tuple[str, ...]] = ("source",)
     LIKE: ClassVar[str] = "source"
 
@@ -67,6 +68,11 @@ class Quantize(Operation):
         if x.layout != torch.strided:
             raise ExecutionError(f"{self.out}: sparse features must be CSR: x.to_sparse_csr()")
         return self._dense(x.float().contiguous().numpy(), workspace)
+
+    def again(self, env: Mapping[str, Any], made: Any, workspace: Workspace) -> Sequence[Callable[[], object]] | None:
+        """Return what makes the codes of a register of floats; those of a tensor, which may change, are made anew."""
+        x = env[self.source]
+        return (partial(self._quantize, x, made, workspace),) if isinstance(x, np.ndarray) else None
 
     def _dense(self, x: np.ndarray, workspace: Workspace) -> np.ndarray:
         self._insist_on_width(x)

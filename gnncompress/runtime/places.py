@@ -1,7 +1,8 @@
-"""Where small registers are: in few places, taken in turns, so that they stay in a cache, and the same from call to call."""
+"""Where small registers are: in few places, taken in turns to stay in a cache, the same ones from call to call."""
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,34 +10,74 @@ from typing import Any
 import numpy as np
 import torch
 
-from gnncompress.runtime.arrays import empty
-from gnncompress.runtime.program import Operation
+from gnncompress.runtime.arrays import empty, tensor_of
+from gnncompress.runtime.graphs import version_of
+from gnncompress.runtime.program import Operation, Program
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What a register, or an input, was when it was read: an array, a tensor and its version, or None."""
+
+    name: str
+    value: Any
+    version: int | None = None
+
+    def is_of(self, value: Any) -> bool:
+        """Say whether a value is the very same, and unchanged if it is a tensor; arrays have places, and may change."""
+        if self.version is None:
+            return value is self.value
+        return value is not None and value is self.value() and value._version == self.version
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A small phase as it ran last: what it read and made, and the calls that make it again in the same place."""
+    """Phases as they ran last, up to ``end``: what they read and made, and the calls that make it there again."""
 
-    read: tuple[Any, ...]
+    read: tuple[Mark, ...]
     made: dict[str, Any]
     calls: tuple[Callable[[], object], ...]
+    end: int
 
-    def run_again(self, env: dict[str, Any], names: tuple[str, ...]) -> bool:
+    def run_again(self, env: dict[str, Any]) -> bool:
         """Make the same registers anew if those that were read are the very same; say whether they are."""
-        for name, before in zip(names, self.read, strict=True):
-            if env[name] is not before:
+        for mark in self.read:
+            if not mark.is_of(env.get(mark.name)):
                 return False
         env.update(self.made)
         for call in self.calls:
             call()
         return True
 
+    def and_then(self, other: Bound) -> Bound:
+        """Return this and what follows as one."""
+        known = {*self.made, *(mark.name for mark in self.read)}
+        new = tuple(mark for mark in other.read if mark.name not in known)
+        return Bound(self.read + new, self.made | other.made, self.calls + other.calls, other.end)
+
+
+def bind(
+    env: Mapping[str, Any], names: Sequence[str], made: dict[str, Any], calls: Sequence[Callable[[], object]], end: int
+) -> Bound | None:
+    """Return a phase as it ran, None if it read a tensor that knows no version."""
+    marks = []
+    for name in names:
+        value = env.get(name)
+        if isinstance(value, torch.Tensor):
+            version = version_of(value)
+            if version is None:
+                return None
+            marks.append(Mark(name, weakref.ref(value), version))
+        else:
+            marks.append(Mark(name, value))
+    return Bound(tuple(marks), made, tuple(calls), end)
+
 
 @dataclass
 class Places:
     """The places of the registers of one call at a time, by the numbers that ``taken_in_turns`` gave them.
 
-    ``bound`` are the phases that ran in these places, ``pool`` is room that operations need while they run.
+    ``bound`` are phases that ran in these places, by the first's number; ``pool`` is what operations need meanwhile.
     """
 
     numbers: Mapping[str, int]
@@ -44,9 +85,10 @@ class Places:
     pool: dict[Any, Any] = field(default_factory=dict)
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
     _bytes: dict[int, np.ndarray] = field(default_factory=dict)
+    _result: tuple[np.ndarray, Any] | None = None
 
     def room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
-        """Return the room of a register, that which it had before if it fits; a register without a number has new room."""
+        """Return the room of a register, the one that it had before if it fits; new room if it has no number."""
         found = self._arrays.get(name)
         if found is None or found.shape != shape:
             number = self.numbers.get(name)
@@ -59,6 +101,14 @@ class Places:
         """Say whether an array is a register's room, which the next call will make again."""
         return self._arrays.get(name) is array
 
+    def result_of(self, value: Any, program: Program) -> Any:
+        """Return what the caller is given: floats as a tensor, a copy of what the next call makes in the same place."""
+        if not self.has(program.result, value):
+            return tensor_of(value, program.width)
+        if self._result is None or self._result[0] is not value:
+            self._result = value, tensor_of(value, program.width)
+        return self._result[1].clone()
+
     def _part(self, number: int, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
         size = int(np.prod(shape)) * dtype.itemsize
         place = self._bytes.get(number)
@@ -68,7 +118,7 @@ class Places:
 
 
 def taken_in_turns(operations: Sequence[Operation], registers: Collection[str], result: str) -> dict[str, int]:
-    """Return the number of a place for each of ``registers``: that of one which is not read any more, if there is any."""
+    """Return the number of a place for each of ``registers``, that of one not read any more if there is one."""
     last = {name: at for at, one in enumerate(operations) for name in (*one.own(), *one.whole(), one.out)}
     last[result] = len(operations)
     numbers: dict[str, int] = {}

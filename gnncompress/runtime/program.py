@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -57,6 +57,10 @@ class Operation:
     def run(self, env: Mapping[str, Any], workspace: Any) -> Any:
         """Return what the operation makes, if it is not by row."""
         raise NotImplementedError
+
+    def again(self, env: Mapping[str, Any], made: Any, workspace: Any) -> Sequence[Callable[[], object]] | None:
+        """Return what makes ``made`` again as long as all that ``run`` read is the same, None if it is to run anew."""
+        return None
 
     def __str__(self) -> str:
         return f"{self.out} = {type(self).__name__.lower()} {describe(self)}"

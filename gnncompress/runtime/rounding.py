@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 from llvmlite import ir
@@ -220,11 +221,10 @@ def _neighbours(rows: int) -> Any:
             starts, sources, x, i, zero, by, base, table, second, other, out, r = arrays(
                 context, builder, signature.args, given
             )
-            nodes = [builder.add(i, long(number)) for number in range(rows)]
             targets = [builder.add(r, long(number)) for number in range(rows)]
             ends = [builder.load(starts.at(None, builder.add(i, long(number)))) for number in range(rows + 1)]
             # What the zero points add up to is taken off in whole numbers: floats would lose digits at large hubs.
-            less = [builder.mul(builder.sub(begin, end), zero) for begin, end in zip(ends, ends[1:], strict=False)]
+            less = [builder.mul(builder.sub(begin, end), zero) for begin, end in pairwise(ends)]
             less = [builder.trunc(one, INT) for one in less]
             scales, shifts = (
                 [splat(builder, builder.load(array.at(None, long(number))), FLOATS) for number in range(rows)]
@@ -234,7 +234,7 @@ def _neighbours(rows: int) -> Any:
             def make(columns: list[Any]) -> None:
                 sums = [
                     gathered(builder, x, sources, begin, end, start, columns)
-                    for begin, end, start in zip(ends, ends[1:], less, strict=False)
+                    for (begin, end), start in zip(pairwise(ends), less, strict=True)
                 ]
 
                 def way(of: int) -> Callable[[], None]:

@@ -128,7 +128,7 @@ def strips(builder: Any, width: Any, make: Callable[[list[Any]], None]) -> None:
 
 
 def narrowed(builder: Any, vectors: Sequence[Any]) -> Any:
-    """Return whole numbers as bytes side by side, one vector or GROUP of them; what is beyond bytes' range saturates."""
+    """Return whole numbers as bytes side by side, one vector or GROUP of them; what is beyond a byte saturates."""
     if len(vectors) == GROUP and has("avx512bw"):
         short, bytes_ = ir.VectorType(ir.IntType(16), 2 * LANES), ir.VectorType(ir.IntType(8), GROUP * LANES)
         to_short = function(builder, "llvm.x86.avx512.packssdw.512", short, [INTS] * 2)
