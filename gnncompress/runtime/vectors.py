@@ -156,6 +156,8 @@ def _side_by_side(builder: Any, first: Any, second: Any) -> Any:
 def gathered(builder: Any, x: Any, sources: Any, begin: Any, end: Any, start: Any, columns: Sequence[Any]) -> list[Any]:
     """Return start + the sum over k in [begin, end) of x[sources[k], columns], int32, the vectors of some columns."""
     places = [variable(builder, INTS, splat(builder, start, INTS)) for _ in columns]
+    # Hidden from LLVM, which would unroll the loop and so have two numbers of turns to guess at each node, not one.
+    begin = builder.asm(ir.FunctionType(LONG, [LONG]), "", "=r,0", [begin], True)
     with loop(builder, begin, end) as (k, _):
         source = builder.sext(builder.load(sources.at(None, k)), LONG)
         for place, at in zip(places, columns, strict=True):
