@@ -13,6 +13,8 @@ from gnncompress.runtime.compiling import compiled, inlined
 from gnncompress.runtime.rounding import (
     ADD,
     AGAIN,
+    LOW,
+    LOW_2,
     NONE,
     ROWS,
     of,
@@ -34,6 +36,16 @@ _sum_rows, _sum_row = of("row", NONE, AGAIN, ADD)
 _codes_rows, _codes_row = of("plain", NONE, ADD)
 
 
+@inlined
+def lowest(numbers, second):  # type: ignore[no-untyped-def]
+    """Return the lower bounds of what is made, as codes."""
+    bounds = numbers[LOW if second == NONE else LOW_2]
+    made = np.empty(bounds.size, np.int8)
+    for c in range(bounds.size):
+        made[c] = np.int8(bounds[c])
+    return made
+
+
 @_faithful
 def quantize(x, inverse, zero, low, high, out):  # type: ignore[no-untyped-def]
     """Write clamp(round(x inverse + zero)); return how many values were clamped, -1 if one is not finite."""
@@ -45,24 +57,24 @@ def quantize(x, inverse, zero, low, high, out):  # type: ignore[no-untyped-def]
 @_compiled
 def rescale(x, numbers, out):  # type: ignore[no-untyped-def]
     """Write the codes of codes, rescaled, rounded and clamped."""
-    i = 0
+    least, i = lowest(numbers, NONE), 0
     while i + ROWS <= len(out):
-        _codes_rows(x, i, _NOTHING, _NOTHING, numbers, NONE, x, out, i)
+        _codes_rows(x, i, _NOTHING, _NOTHING, numbers, least, NONE, x, out, i)
         i += ROWS
     while i < len(out):
-        _codes_row(x, i, _NOTHING, _NOTHING, numbers, NONE, x, out, i)
+        _codes_row(x, i, _NOTHING, _NOTHING, numbers, least, NONE, x, out, i)
         i += 1
 
 
 @_compiled
 def add(x, other, numbers, out):  # type: ignore[no-untyped-def]
     """Write the codes of a sum of two."""
-    i = 0
+    least, i = lowest(numbers, ADD), 0
     while i + ROWS <= len(out):
-        _codes_rows(x, i, _NOTHING, _NOTHING, numbers, ADD, other, out, i)
+        _codes_rows(x, i, _NOTHING, _NOTHING, numbers, least, ADD, other, out, i)
         i += ROWS
     while i < len(out):
-        _codes_row(x, i, _NOTHING, _NOTHING, numbers, ADD, other, out, i)
+        _codes_row(x, i, _NOTHING, _NOTHING, numbers, least, ADD, other, out, i)
         i += 1
 
 
@@ -104,12 +116,12 @@ def finish(sums, totals, numbers, second, other, out):  # type: ignore[no-untype
 
     ``second`` is NONE, AGAIN or ADD, which adds the rows of ``other``.
     """
-    i = 0
+    least, i = lowest(numbers, second), 0
     while i + ROWS <= len(out):
-        _product_rows(sums, i, totals, totals, numbers, second, other, out, i)
+        _product_rows(sums, i, totals, totals, numbers, least, second, other, out, i)
         i += ROWS
     while i < len(out):
-        _product_row(sums, i, totals, totals, numbers, second, other, out, i)
+        _product_row(sums, i, totals, totals, numbers, least, second, other, out, i)
         i += 1
 
 
@@ -147,27 +159,27 @@ def multiply_sparse(starts, columns, values, weight, first, last, sums, totals):
 
 
 @inlined
-def _round_sums(sums, by, base, rows, numbers, second, other, out, r):  # type: ignore[no-untyped-def]
+def _round_sums(sums, by, base, rows, numbers, least, second, other, out, r):  # type: ignore[no-untyped-def]
     """Round ROWS rows of sums, or fewer, each with a scale and a shift of its own."""
     if rows == ROWS:
-        _sum_rows(sums, 0, by, base, numbers, second, other, out, r)
+        _sum_rows(sums, 0, by, base, numbers, least, second, other, out, r)
     else:
         for row in range(rows):
-            _sum_row(sums, row, by, base, numbers, second, other, out, r + row)
+            _sum_row(sums, row, by, base, numbers, least, second, other, out, r + row)
 
 
 @_compiled
 def aggregate(starts, sources, x, zero, scale, shift, mean, numbers, second, other, first, last, out):  # type: ignore[no-untyped-def]
     """Write the codes of sums, or means, of neighbours: sum of (x - zero) scale + shift; ``second`` as in finish."""
     by, base = np.full(ROWS, scale, np.float32), np.full(ROWS, shift, np.float32)
-    whole_zero = np.int64(zero)
+    whole_zero, least = np.int64(zero), lowest(numbers, second)
     i = first
     while i < last:
         many = i + ROWS <= last
         if mean:
             for row in range(ROWS if many else 1):
                 by[row] = scale / _f(max(starts[i + row + 1] - starts[i + row], 1))
-        given = starts, sources, x, i, whole_zero, by, base, numbers, second, other, out, i - first
+        given = starts, sources, x, i, whole_zero, by, base, numbers, least, second, other, out, i - first
         if many:
             round_neighbours(*given)
             i += ROWS
@@ -205,7 +217,7 @@ def aggregate_weighted(  # type: ignore[no-untyped-def]
     kernels = weights.shape[1] // heads
     sums = np.zeros((ROWS, out.shape[1]), np.int32)
     by, base = np.empty(ROWS, np.float32), np.full(ROWS, shift, np.float32)
-    message = np.empty(columns, np.float32)
+    message, least = np.empty(columns, np.float32), lowest(numbers, second)
     for block in range(first, last, ROWS):
         rows = min(ROWS, last - block)
         for i in range(rows):
@@ -227,7 +239,7 @@ def aggregate_weighted(  # type: ignore[no-untyped-def]
                         v = high if v > high else v
                         of_head[c] += np.int32(v)
             by[i] = scale / _f(max(end - begin, 1)) if mean else scale
-        _round_sums(sums, by, base, rows, numbers, second, other, out, block - first)
+        _round_sums(sums, by, base, rows, numbers, least, second, other, out, block - first)
 
 
 @_compiled

@@ -19,7 +19,7 @@ import torch
 from gnncompress.runtime import dots
 from gnncompress.runtime.arrays import empty
 from gnncompress.runtime.compiling import compiled
-from gnncompress.runtime.kernels import finish, row_sum, row_sums
+from gnncompress.runtime.kernels import finish, lowest, row_sum, row_sums
 from gnncompress.runtime.vectors import LANES
 
 # Set to anything, this keeps to torch.
@@ -105,7 +105,7 @@ def bound(
 
 @_compiled
 def _product(x, packed, start, has_zeros, less, numbers, second, other, out):  # type: ignore[no-untyped-def]
-    totals, i = np.empty(LANES, np.float32), 0
+    totals, least, i = np.empty(LANES, np.float32), lowest(numbers, second), 0
     while i < len(out):
         many = i + _ROWS <= len(out)
         if has_zeros and many:
@@ -115,14 +115,14 @@ def _product(x, packed, start, has_zeros, less, numbers, second, other, out):  #
         column = 0
         while column + _WIDTH <= out.shape[1]:
             if many:
-                _tile(x, i, packed, start, totals, has_zeros, numbers, second, other, out, column)
+                _tile(x, i, packed, start, totals, has_zeros, numbers, least, second, other, out, column)
             else:
-                _tile_row(x, i, packed, start, totals, has_zeros, numbers, second, other, out, column)
+                _tile_row(x, i, packed, start, totals, has_zeros, numbers, least, second, other, out, column)
             column += _WIDTH
         while column < out.shape[1]:
             if many:
-                _strip(x, i, packed, start, totals, has_zeros, numbers, second, other, out, column)
+                _strip(x, i, packed, start, totals, has_zeros, numbers, least, second, other, out, column)
             else:
-                _strip_row(x, i, packed, start, totals, has_zeros, numbers, second, other, out, column)
+                _strip_row(x, i, packed, start, totals, has_zeros, numbers, least, second, other, out, column)
             column += LANES
         i += _ROWS if many else 1

@@ -45,21 +45,21 @@ class Rounding:
 
     first: v = x SCALE + SHIFT; ``zeros``: of x + MINUS_ZERO a in place of x; ``row``: v = x a + b; rounded. second:
     NONE; AGAIN: v SCALE_2 + SHIFT_2; ADD: clamped by LOW and HIGH, then v SCALE_2 + SHIFT_2 + other OTHER;
-    rounded. Then clamped: by LOW and HIGH if there is no second, else by LOW_2 and HIGH_2.
+    rounded. Then clamped: by LOW and HIGH if there is no second, else by LOW_2 and HIGH_2; ``least`` are the lower
+    bounds as codes.
     """
 
-    def __init__(self, builder: Any, table: Any, columns: Sequence[Any], first: First, second: int) -> None:
+    def __init__(self, builder: Any, table: Any, least: Any, columns: Sequence[Any], first: First, second: int) -> None:
         self.builder, self.columns, self.first, self.second = builder, columns, first, second
         wanted = {"zeros": [MINUS_ZERO, SCALE, SHIFT], "plain": [SCALE, SHIFT], "row": []}[first]
-        wanted = wanted + ([LOW, HIGH] if second != AGAIN else [])
-        wanted += [] if second == NONE else [SCALE_2, SHIFT_2, LOW_2, HIGH_2]
+        wanted = wanted + {NONE: [HIGH], AGAIN: [], ADD: [LOW, HIGH]}[second]
+        wanted += [] if second == NONE else [SCALE_2, SHIFT_2, HIGH_2]
         wanted += [OTHER] if second == ADD else []
         self.numbers = [{which: table.load(long(which), column) for which in wanted} for column in columns]
         self.multiply_add = function(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [FLOATS] * 3)
         self.nearest = function(builder, f"llvm.rint.v{LANES}f32", FLOATS, [FLOATS])
         self.to_nearest = function(builder, f"llvm.lrint.v{LANES}i32.v{LANES}f32", INTS, [FLOATS])
-        last = LOW if second == NONE else LOW_2
-        self.least = narrowed(builder, [builder.fptosi(number[last], INTS) for number in self.numbers])
+        self.least = least.load(None, columns[0], ir.VectorType(ir.IntType(8), len(columns) * LANES))
 
     def whole(self, which: int, sums: Any, a: Any, b: Any, other: Any, row: Any) -> Any:
         """Return a vector of sums, the group's ``which``-th, rounded and clamped from above.
@@ -175,12 +175,12 @@ def _rows(rows: int, first: First, seconds: Sequence[int]) -> Any:
     """Return the function that turns ``rows`` rows of ``x`` from i on into rows of ``out`` from r on."""
 
     @intrinsic
-    def round_rows(context, x, i, a, b, numbers, second, other, out, r):  # type: ignore[no-untyped-def]
+    def round_rows(context, x, i, a, b, numbers, least, second, other, out, r):  # type: ignore[no-untyped-def]
         """Round; ``a`` and ``b`` have a number for each row of x, ``other`` has a row for each row of out."""
-        signature = types.void(x, types.int64, a, b, numbers, types.int64, other, out, types.int64)
+        signature = types.void(x, types.int64, a, b, numbers, least, types.int64, other, out, types.int64)
 
         def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-            x, i, a, b, table, second, other, out, r = arrays(context, builder, signature.args, given)
+            x, i, a, b, table, least, second, other, out, r = arrays(context, builder, signature.args, given)
             sources = [builder.add(i, long(number)) for number in range(rows)]
             targets = [builder.add(r, long(number)) for number in range(rows)]
             undefined = ir.Constant(FLOATS, ir.Undefined)
@@ -193,7 +193,7 @@ def _rows(rows: int, first: First, seconds: Sequence[int]) -> Any:
 
             def way(of: int) -> Callable[[], None]:
                 def make(columns: list[Any]) -> None:
-                    rounding = Rounding(builder, table, columns, first, of)
+                    rounding = Rounding(builder, table, least, columns, first, of)
                     sums = [[x.load(source, column) for column in columns] for source in sources]
                     round_all(rounding, sums, scales, shifts, other, targets, out)
 
@@ -211,14 +211,14 @@ def _neighbours(rows: int) -> Any:
     """Return the function that adds up the neighbours' codes of ``rows`` nodes, and rounds the sums."""
 
     @intrinsic
-    def round_neighbours(context, starts, sources, x, i, zero, by, base, numbers, second, other, out, r):  # type: ignore[no-untyped-def]
+    def round_neighbours(context, starts, sources, x, i, zero, by, base, numbers, least, second, other, out, r):  # type: ignore[no-untyped-def]
         """Write rows of out from r on: nodes' from i on; ``by`` and ``base`` have each node's scale and shift."""
         signature = types.void(
-            starts, sources, x, types.int64, types.int64, by, base, numbers, types.int64, other, out, types.int64
+            starts, sources, x, types.int64, types.int64, by, base, numbers, least, types.int64, other, out, types.int64
         )
 
         def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-            starts, sources, x, i, zero, by, base, table, second, other, out, r = arrays(
+            starts, sources, x, i, zero, by, base, table, least, second, other, out, r = arrays(
                 context, builder, signature.args, given
             )
             targets = [builder.add(r, long(number)) for number in range(rows)]
@@ -239,7 +239,7 @@ def _neighbours(rows: int) -> Any:
 
                 def way(of: int) -> Callable[[], None]:
                     def make() -> None:
-                        rounding = Rounding(builder, table, columns, "row", of)
+                        rounding = Rounding(builder, table, least, columns, "row", of)
                         round_all(rounding, sums, scales, shifts, other, targets, out)
 
                     return make
