@@ -53,6 +53,10 @@ class Workspace:
             return self.places.room(name, shape, dtype)
         return empty(shape, dtype)
 
+    def tensor(self, name: str, made: np.ndarray) -> torch.Tensor:
+        """Return the room of a register as a tensor."""
+        return self.places.tensor(name, made, 0)
+
     def is_small(self, size: int) -> bool:
         """Say whether a register of so many bytes keeps its place from call to call."""
         return size <= 2 * _BLOCK_BYTES
@@ -170,12 +174,10 @@ class Plan:
         joined: Bound | None = None
         for at in range(first, len(self.phases)):
             phase = self.phases[at]
-            names = phase.read
-            before = {name: env.get(name) for name in names}
             made, calls = _run(phase, env, workspace)
+            bound = None if calls is None else bind(env, phase.read, made, calls, at + 1)
             for name in phase.dropped:
                 env.pop(name, None)
-            bound = None if calls is None else bind(before, names, made, calls, at + 1)
             if bound is None:
                 break
             joined = bound if joined is None else joined.and_then(bound)

@@ -62,11 +62,10 @@ class Rows(Operation):
         x: Tensor = tensor_of(env[self.source], self.width)
         if x.layout != torch.strided:
             raise ExecutionError(f"{self.source}: features are added up before they are multiplied; give dense ones")
-        rows = x.float().contiguous().numpy()
-        if not workspace.is_small(rows.nbytes):
-            return rows
-        made = workspace.room(self.out, rows.shape, torch.float32)
-        made[...] = rows
+        if not workspace.is_small(4 * x.numel()):
+            return x.float().contiguous().numpy()
+        made = workspace.room(self.out, x.shape, torch.float32)
+        workspace.tensor(self.out, made).copy_(x)
         return made
 
 

@@ -85,7 +85,7 @@ class Places:
     pool: dict[Any, Any] = field(default_factory=dict)
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
     _bytes: dict[int, np.ndarray] = field(default_factory=dict)
-    _result: tuple[np.ndarray, Any] | None = None
+    _tensors: dict[str, tuple[np.ndarray, torch.Tensor]] = field(default_factory=dict)
 
     def room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
         """Return the room of a register, the one that it had before if it fits; new room if it has no number."""
@@ -105,9 +105,14 @@ class Places:
         """Return what the caller is given: floats as a tensor, a copy of what the next call makes in the same place."""
         if not self.has(program.result, value):
             return tensor_of(value, program.width)
-        if self._result is None or self._result[0] is not value:
-            self._result = value, tensor_of(value, program.width)
-        return self._result[1].clone()
+        return self.tensor(program.result, value, program.width).clone()
+
+    def tensor(self, name: str, array: np.ndarray, width: int) -> torch.Tensor:
+        """Return the first columns of a register's room as a tensor, all of them if ``width`` is 0."""
+        known = self._tensors.get(name)
+        if known is None or known[0] is not array:
+            known = self._tensors[name] = array, tensor_of(array, width)
+        return known[1]
 
     def _part(self, number: int, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
         size = int(np.prod(shape)) * dtype.itemsize
