@@ -18,9 +18,10 @@ from gnncompress.runtime.rounding import (
     NONE,
     ROWS,
     of,
-    quantize_rows,
+    quantize_flat,
     round_neighbours,
     round_neighbours_one,
+    spread,
 )
 from gnncompress.runtime.vectors import LANES, gather, total_four, total_one
 
@@ -29,6 +30,8 @@ _compiled = compiled("contract", "nsz")
 # of codes put many values on the very verge between two codes.
 _faithful = compiled()
 _f = np.float32
+# So many values are quantized before their codes are sent to rows.
+_TOGETHER = 8192
 _NOTHING = np.zeros(0, np.float32)
 
 _product_rows, _product_row = of("zeros", NONE, AGAIN, ADD)
@@ -49,8 +52,13 @@ def lowest(numbers, second):  # type: ignore[no-untyped-def]
 @_faithful
 def quantize(x, inverse, zero, low, high, out):  # type: ignore[no-untyped-def]
     """Write clamp(round(x inverse + zero)); return how many values were clamped, -1 if one is not finite."""
-    found = np.zeros(2, np.int64)
-    quantize_rows(x, inverse, zero, low, high, out, found)
+    found, values, width = np.zeros(2, np.int64), x.reshape(-1), x.shape[1]
+    rows = max(_TOGETHER // max(width, 1), 1)
+    codes = np.empty(rows * width + LANES, np.int8)
+    for first in range(0, len(x), rows):
+        last = min(first + rows, len(x))
+        quantize_flat(values, first * width, last * width, inverse, zero, low, high, codes, found)
+        spread(codes, width, out, first, last)
     return found[0] if found[1] < 0x7F800000 else np.int64(-1)
 
 

@@ -128,26 +128,25 @@ def round_all(
 
 
 @intrinsic
-def quantize_rows(context, x, inverse, zero, low, high, out, found):  # type: ignore[no-untyped-def]
-    """Write clamp(round(x inverse + zero)), zeros behind each row, which out is padded with.
+def quantize_flat(context, x, begin, end, inverse, zero, low, high, out, found):  # type: ignore[no-untyped-def]
+    """Write to out[0] and after clamp(round(x inverse + zero)) of x[begin:end], and LANES codes behind at most.
 
     Add to found[0] how many values were clamped and write to found[1] the largest bits without sign of any: those of
     values that are not finite are the largest.
     """
-    signature = types.void(x, types.float32, types.float32, types.float32, types.float32, out, found)
+    signature = types.void(x, types.int64, types.int64, *[types.float32] * 4, out, found)
 
     def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-        x, *numbers, out, found = arrays(context, builder, signature.args, given)
+        x, begin, end, *numbers, out, found = arrays(context, builder, signature.args, given)
         inverse, zero, low, high = (splat(builder, number, FLOATS) for number in numbers)
         nothing = ir.Constant(INTS, [0] * LANES)
         clamped, largest = variable(builder, INTS, nothing), variable(builder, INTS, nothing)
-        lanes = ir.Constant(ir.VectorType(LONG, LANES), list(range(LANES)))
+        lanes = ir.Constant(INTS, list(range(LANES)))
         nearest = function(builder, f"llvm.rint.v{LANES}f32", FLOATS, [FLOATS])
         bound = function(builder, f"llvm.smax.v{LANES}i32", INTS, [INTS] * 2)
-        with loop(builder, long(0), x.size(0)) as (row, _), loop(builder, long(0), out.size(1), LANES) as (column, _):
-            left = splat(builder, builder.sub(x.size(1), column), lanes.type)
-            inside = builder.icmp_signed("<", lanes, left)
-            value = x.load_some(row, column, inside)
+        with loop(builder, begin, end, LANES) as (at, _):
+            inside = builder.icmp_signed("<", lanes, splat(builder, builder.trunc(builder.sub(end, at), INT), INTS))
+            value = x.load_some(None, at, inside)
             bits = builder.and_(builder.bitcast(value, INTS), ir.Constant(INTS, [0x7FFFFFFF] * LANES))
             builder.store(builder.call(bound, [builder.load(largest), bits]), largest)
             v = builder.call(nearest, [builder.fadd(builder.fmul(value, inverse), zero)])
@@ -155,12 +154,37 @@ def quantize_rows(context, x, inverse, zero, low, high, out, found):  # type: ig
             outside = builder.and_(builder.or_(below, above), inside)
             builder.store(builder.add(builder.load(clamped), builder.zext(outside, INTS)), clamped)
             v = builder.select(above, high, builder.select(below, low, v))
-            codes = builder.select(inside, builder.fptosi(v, INTS), nothing)
-            out.store(builder.trunc(codes, BYTES), row, column)
+            out.store(builder.trunc(builder.fptosi(v, INTS), BYTES), None, builder.sub(at, begin))
         for which, place, how in ((0, clamped, "add"), (1, largest, "smax")):
             reduce = function(builder, f"llvm.vector.reduce.{how}.v{LANES}i32", INT, [INTS])
             value = builder.sext(builder.call(reduce, [builder.load(place)]), LONG)
-            builder.store(value, found.at(None, long(which)))
+            address = found.at(None, long(which))
+            if how == "add":
+                value = builder.add(value, builder.load(address))
+            else:
+                more = builder.icmp_signed(">", value, builder.load(address))
+                value = builder.select(more, value, builder.load(address))
+            builder.store(value, address)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@intrinsic
+def spread(context, codes, width, out, first, last):  # type: ignore[no-untyped-def]
+    """Write to the rows [first, last) of out the codes that follow each other, ``width`` a row, zeros behind."""
+    signature = types.void(codes, types.int64, out, types.int64, types.int64)
+
+    def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
+        codes, width, out, first, last = arrays(context, builder, signature.args, given)
+        lanes = ir.Constant(INTS, list(range(LANES)))
+        with loop(builder, long(0), out.size(1), LANES) as (column, _):
+            left = builder.trunc(builder.sub(width, column), INT)
+            inside = builder.icmp_signed("<", lanes, splat(builder, left, INTS))
+            with loop(builder, first, last) as (row, _):
+                at = builder.add(builder.mul(builder.sub(row, first), width), column)
+                found = builder.select(inside, codes.load(None, at), ir.Constant(BYTES, [0] * LANES))
+                out.store(found, row, column)
         return context.get_dummy_value()
 
     return signature, generate
