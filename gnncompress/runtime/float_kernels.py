@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from gnncompress.runtime.compiling import compiled, inlined
-from gnncompress.runtime.vectors import LANES, gather_floats_four, gather_floats_one
+from gnncompress.runtime.gathering import gather_floats_four, gather_floats_one
+from gnncompress.runtime.vectors import LANES
 
 _compiled = compiled("contract", "nsz")
 _f = np.float32

@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from gnncompress.runtime.compiling import compiled, inlined
+from gnncompress.runtime.gathering import gather, gather_products, gather_weighted
 from gnncompress.runtime.rounding import (
     ADD,
     AGAIN,
@@ -23,7 +24,7 @@ from gnncompress.runtime.rounding import (
     round_neighbours_one,
     spread,
 )
-from gnncompress.runtime.vectors import LANES, gather, total_four, total_one
+from gnncompress.runtime.vectors import LANES, total_four, total_one
 
 _compiled = compiled("contract", "nsz")
 # What the simulation does to one value at a time is done in its order, rounded as often: ranges that come from products
@@ -152,17 +153,33 @@ def values_of(x, table, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def is_csr(starts, columns, width):  # type: ignore[no-untyped-def]
+    """Say whether rows and columns are those that a CSR tensor of so many columns may have."""
+    if starts[0] != 0 or starts[-1] != columns.size:
+        return False
+    falling = outside = 0
+    for i in range(starts.size - 1):
+        falling += starts[i + 1] < starts[i]
+    for k in range(columns.size):
+        outside += (columns[k] < 0) | (columns[k] >= width)
+    return falling + outside == 0
+
+
+@_compiled
+def centred(codes, zero, out):  # type: ignore[no-untyped-def]
+    """Write codes less their zero point, of 16 bits."""
+    for k in range(out.size):
+        out[k] = np.int16(codes[k]) - zero
+
+
+@_compiled
 def multiply_sparse(starts, columns, values, weight, first, last, sums, totals):  # type: ignore[no-untyped-def]
     """Write the product of sparse rows, their values code - zero point, and a weight of codes, and the rows' sums."""
     for i in range(first, last):
-        row, total = sums[i - first], np.int32(0)
-        for c in range(row.size):
-            row[c] = 0
+        gather_products(weight, columns, values, starts[i], starts[i + 1], sums, i - first)
+        total = np.int32(0)
         for k in range(starts[i], starts[i + 1]):
-            value, weights = np.int32(values[k]), weight[columns[k]]
-            total += value
-            for c in range(row.size):
-                row[c] += value * np.int32(weights[c])
+            total += np.int32(values[k])
         totals[i - first] = _f(total)
 
 
@@ -222,30 +239,15 @@ def aggregate_weighted(  # type: ignore[no-untyped-def]
     Shapes: weights [edges, heads * K] in the order of the edges, x [nodes, heads * K * columns or more], out [rows,
     heads * columns or more].
     """
-    kernels = weights.shape[1] // heads
-    sums = np.zeros((ROWS, out.shape[1]), np.int32)
+    sums = np.zeros((ROWS, out.shape[1] + LANES), np.int32)
     by, base = np.empty(ROWS, np.float32), np.full(ROWS, shift, np.float32)
-    message, least = np.empty(columns, np.float32), lowest(numbers, second)
+    least = lowest(numbers, second)
     for block in range(first, last, ROWS):
         rows = min(ROWS, last - block)
         for i in range(rows):
             begin, end = starts[block + i], starts[block + i + 1]
-            sums[i] = np.int32(-(end - begin) * np.int64(zero))
-            for e in range(begin, end):
-                row = x[sources[e]]
-                for h in range(heads):
-                    of_head = sums[i, h * columns : (h + 1) * columns]
-                    message[:] = 0
-                    for k in range(kernels):
-                        weight = weights[e, h * kernels + k]
-                        part = row[(h * kernels + k) * columns : (h * kernels + k + 1) * columns]
-                        for c in range(columns):
-                            message[c] += (_f(part[c]) - x_zero) * x_scale * weight
-                    for c in range(columns):
-                        v = np.rint(message[c] * inverse + zero)
-                        v = low if v < low else v
-                        v = high if v > high else v
-                        of_head[c] += np.int32(v)
+            of_messages = heads, columns, x_zero, x_scale, inverse, zero, low, high
+            gather_weighted(x, sources, weights, begin, end, *of_messages, sums, i)
             by[i] = scale / _f(max(end - begin, 1)) if mean else scale
         _round_sums(sums, by, base, rows, numbers, least, second, other, out, block - first)
 

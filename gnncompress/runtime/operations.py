@@ -86,7 +86,8 @@ class Quantize(Operation):
         values = x.values().unsqueeze(0).float().contiguous().numpy()
         made = codes(1, values.shape[1])
         self._quantize(values, made, workspace)
-        centred = made[0, : values.shape[1]].astype(np.int16) - np.int16(self.zero)
+        centred = np.empty(values.shape[1], np.int16)
+        kernels.centred(made[0], np.int16(self.zero), centred)
         return SparseCodes(x.crow_indices().long().numpy(), x.col_indices().long().numpy(), centred, self.width)
 
     def _insist_on_width(self, x: Tensor | np.ndarray) -> None:
@@ -110,9 +111,7 @@ def insist_on_csr(name: str, x: Tensor) -> None:
     Raises:
         ExecutionError: naming the register that was to be made.
     """
-    starts, columns = x.crow_indices(), x.col_indices()
-    sound = not bool((starts.diff() < 0).any()) and int(starts[0]) == 0 and int(starts[-1]) == len(columns)
-    if not sound or (len(columns) and (int(columns.min()) < 0 or int(columns.max()) >= x.size(1))):
+    if not kernels.is_csr(x.crow_indices().numpy(), x.col_indices().numpy(), x.size(1)):
         raise ExecutionError(f"{name}: the sparse features are damaged: a row or a column is outside {list(x.shape)}")
 
 

@@ -10,6 +10,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
+from gnncompress.runtime.gathering import gathered
 from gnncompress.runtime.vectors import (
     BYTES,
     FLOATS,
@@ -19,8 +20,8 @@ from gnncompress.runtime.vectors import (
     LONG,
     arrays,
     choose,
+    first_lanes,
     function,
-    gathered,
     long,
     loop,
     narrowed,
@@ -97,9 +98,7 @@ class Rounding:
         """Return a vector of ``other``, zeros behind rows of floats, which are as wide as they are."""
         if other.kind.dtype != types.float32:
             return floats(self.builder, other.load(row, column))
-        left = self.builder.trunc(self.builder.sub(other.size(1), column), INT)
-        lanes = ir.Constant(INTS, list(range(LANES)))
-        return other.load_some(row, column, self.builder.icmp_signed("<", lanes, splat(self.builder, left, INTS)))
+        return other.load_some(row, column, first_lanes(self.builder, self.builder.sub(other.size(1), column)))
 
     def _at_least(self, v: Any, low: Any) -> Any:
         return self.builder.select(self.builder.fcmp_ordered("<", v, low), low, v)
@@ -141,11 +140,10 @@ def quantize_flat(context, x, begin, end, inverse, zero, low, high, out, found):
         inverse, zero, low, high = (splat(builder, number, FLOATS) for number in numbers)
         nothing = ir.Constant(INTS, [0] * LANES)
         clamped, largest = variable(builder, INTS, nothing), variable(builder, INTS, nothing)
-        lanes = ir.Constant(INTS, list(range(LANES)))
         nearest = function(builder, f"llvm.rint.v{LANES}f32", FLOATS, [FLOATS])
         bound = function(builder, f"llvm.smax.v{LANES}i32", INTS, [INTS] * 2)
         with loop(builder, begin, end, LANES) as (at, _):
-            inside = builder.icmp_signed("<", lanes, splat(builder, builder.trunc(builder.sub(end, at), INT), INTS))
+            inside = first_lanes(builder, builder.sub(end, at))
             value = x.load_some(None, at, inside)
             bits = builder.and_(builder.bitcast(value, INTS), ir.Constant(INTS, [0x7FFFFFFF] * LANES))
             builder.store(builder.call(bound, [builder.load(largest), bits]), largest)
@@ -177,10 +175,8 @@ def spread(context, codes, width, out, first, last):  # type: ignore[no-untyped-
 
     def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
         codes, width, out, first, last = arrays(context, builder, signature.args, given)
-        lanes = ir.Constant(INTS, list(range(LANES)))
         with loop(builder, long(0), out.size(1), LANES) as (column, _):
-            left = builder.trunc(builder.sub(width, column), INT)
-            inside = builder.icmp_signed("<", lanes, splat(builder, left, INTS))
+            inside = first_lanes(builder, builder.sub(width, column))
             with loop(builder, first, last) as (row, _):
                 at = builder.add(builder.mul(builder.sub(row, first), width), column)
                 found = builder.select(inside, codes.load(None, at), ir.Constant(BYTES, [0] * LANES))

@@ -1,8 +1,8 @@
 """Vectors in the processor's registers: arrays read and written sixteen values at a time, and rows added up.
 
-This module, ``rounding`` and ``dots`` are the ones that speak LLVM. Numba's own loops do the same two to five times
-more slowly: they keep sums in memory, read the numbers of each channel again for every row, and ask row by row whether
-arrays overlap. Rows of codes are whole vectors: ``padded`` says how wide an array must be.
+This module, ``gathering``, ``rounding`` and ``dots`` are the ones that speak LLVM. Numba's own loops do the same two to
+five times more slowly: they keep sums in memory, read the numbers of each channel again for every row, and ask row by
+row whether arrays overlap. Rows of codes are whole vectors: ``padded`` says how wide an array must be.
 """
 
 from __future__ import annotations
@@ -60,13 +60,16 @@ class Array:
         return self.builder.load(self.builder.bitcast(self.at(row, column), vector.as_pointer()), align=1)
 
     def load_some(self, row: Any, column: Any, wanted: Any) -> Any:
-        """Return the vector of floats that begins at a value, zeros where it is not ``wanted``; those are not read."""
-        pointer = self.builder.bitcast(self.at(row, column), FLOATS.as_pointer())
-        kind = "p0" if str(pointer.type) == "ptr" else f"p0v{LANES}f32"  # as LLVM of this llvmlite writes it
-        given = [pointer.type, INT, wanted.type, FLOATS]
-        load = function(self.builder, f"llvm.masked.load.v{LANES}f32.{kind}", FLOATS, given)
-        nothing = ir.Constant(FLOATS, [0.0] * LANES)
-        return self.builder.call(load, [pointer, ir.Constant(INT, 4), wanted, nothing])
+        """Return the vector that begins at a value, zeros where it is not ``wanted``; those are not read."""
+        vector = _OF[self.kind.dtype]
+        pointer = self.builder.bitcast(self.at(row, column), vector.as_pointer())
+        name = f"v{LANES}{'f' if vector == FLOATS else 'i'}{self.kind.dtype.bitwidth}"
+        kind = "p0" if str(pointer.type) == "ptr" else f"p0{name}"  # as LLVM of this llvmlite writes it
+        load = function(
+            self.builder, f"llvm.masked.load.{name}.{kind}", vector, [pointer.type, INT, wanted.type, vector]
+        )
+        align = ir.Constant(INT, self.kind.dtype.bitwidth // 8)
+        return self.builder.call(load, [pointer, align, wanted, ir.Constant(vector, [0] * LANES)])
 
     def store(self, vector: Any, row: Any, column: Any) -> None:
         """Write a vector from a value on."""
@@ -111,6 +114,12 @@ def variable(builder: Any, kind: Any, value: Any) -> Any:
     return place
 
 
+def first_lanes(builder: Any, number: Any) -> Any:
+    """Return which lanes are among the first so many."""
+    lanes = ir.Constant(INTS, list(range(LANES)))
+    return builder.icmp_signed("<", lanes, splat(builder, builder.trunc(number, INT), INTS))
+
+
 def choose(builder: Any, value: Any, ways: Mapping[int, Callable[[], None]]) -> None:
     """Add what is done for each of the values that a number may have."""
     for of, way in ways.items():
@@ -153,66 +162,6 @@ def _side_by_side(builder: Any, first: Any, second: Any) -> Any:
     return builder.shuffle_vector(first, wide, ir.Constant(ir.VectorType(INT, a + b), list(range(a + b))))
 
 
-def gathered(builder: Any, x: Any, sources: Any, begin: Any, end: Any, start: Any, columns: Sequence[Any]) -> list[Any]:
-    """Return start + the sum over k in [begin, end) of x[sources[k], columns], int32, the vectors of some columns."""
-    places = [variable(builder, INTS, splat(builder, start, INTS)) for _ in columns]
-    # Hidden from LLVM, which would unroll the loop and so have two numbers of turns to guess at each node, not one.
-    begin = builder.asm(ir.FunctionType(LONG, [LONG]), "", "=r,0", [begin], True)
-    with loop(builder, begin, end) as (k, _):
-        source = builder.sext(builder.load(sources.at(None, k)), LONG)
-        for place, at in zip(places, columns, strict=True):
-            found = builder.sext(x.load(source, at), INTS)
-            builder.store(builder.add(builder.load(place), found), place)
-    return [builder.load(place) for place in places]
-
-
-@intrinsic
-def gather(context, x, sources, begin, end, start, sums, row):  # type: ignore[no-untyped-def]
-    """Write to sums[row] start + the sum over k in [begin, end) of x[sources[k]], int32."""
-    signature = types.void(x, sources, types.int64, types.int64, types.int32, sums, types.int64)
-
-    def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-        x, sources, begin, end, start, sums, row = arrays(context, builder, signature.args, given)
-
-        def make(columns: list[Any]) -> None:
-            for found, column in zip(gathered(builder, x, sources, begin, end, start, columns), columns, strict=True):
-                sums.store(found, row, column)
-
-        strips(builder, sums.size(1), make)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-def _gather_floats(vectors: int) -> Any:
-    """Return the function that adds up ``vectors`` vectors of weighted rows of floats."""
-
-    @intrinsic
-    def gather(context, x, sources, weights, begin, end, column, sums, row):  # type: ignore[no-untyped-def]
-        """Add to sums[row, column:] the sum over k in [begin, end) of weights[k] x[sources[k], column:]."""
-        signature = types.void(x, sources, weights, types.int64, types.int64, types.int64, sums, types.int64)
-
-        def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-            x, sources, weights, begin, end, column, sums, row = arrays(context, builder, signature.args, given)
-            multiply_add = function(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [FLOATS] * 3)
-            columns = [builder.add(column, long(number * LANES)) for number in range(vectors)]
-            places = [variable(builder, FLOATS, sums.load(row, at)) for at in columns]
-            with loop(builder, begin, end) as (k, _):
-                source = builder.load(sources.at(None, k))
-                source = source if source.type == LONG else builder.sext(source, LONG)
-                weight = splat(builder, builder.load(weights.at(None, k)), FLOATS)
-                for place, at in zip(places, columns, strict=True):
-                    found = builder.call(multiply_add, [weight, x.load(source, at), builder.load(place)])
-                    builder.store(found, place)
-            for place, at in zip(places, columns, strict=True):
-                sums.store(builder.load(place), row, at)
-            return context.get_dummy_value()
-
-        return signature, generate
-
-    return gather
-
-
 def _total(vectors: int) -> Any:
     """Return the function that adds up the codes in ``vectors`` vectors."""
     width = vectors * LANES
@@ -235,7 +184,5 @@ def _total(vectors: int) -> Any:
     return total
 
 
-gather_floats_one = _gather_floats(1)
-gather_floats_four = _gather_floats(4)
 total_one = _total(1)
 total_four = _total(4)
