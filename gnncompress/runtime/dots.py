@@ -33,7 +33,7 @@ from gnncompress.runtime.vectors import (
 
 # Six rows by four vectors of columns: with four vectors of weights, one of features and a few numbers that fills the
 # 32 registers.
-ROWS, VECTORS = 6, GROUP
+ROWS, VECTORS = 4, GROUP
 
 
 @lru_cache
@@ -142,7 +142,10 @@ def added_up(builder: Any, vectors: list[Any]) -> Any:
 def _sums(builder: Any, x: Any, rows: list[Any], weight: Any, start: Any, columns: list[Any]) -> list[list[Any]]:
     """Return the places of the sums of products of rows of x and columns of a weight, which begin at ``start``."""
     dot = function(builder, "llvm.x86.avx512.vpdpbusd.512", INTS, [INTS] * 3)
-    flip = ir.Constant(INT, -0x7F7F7F80)  # the highest bit of each of four bytes
+    # The highest bit of each byte; hidden from LLVM, which would flip before it fills a register, and so with a part of
+    # the processor that the products need.
+    bits = ir.Constant(INTS, [-0x7F7F7F80] * LANES)
+    flip = builder.asm(ir.FunctionType(INTS, [INTS]), "", "=x,0", [bits], True)
     sums = [[variable(builder, INTS, start.load(None, at)) for at in columns] for _ in rows]
     features = [x.at(row, long(0)) for row in rows]
     with loop(builder, long(0), weight.size(0)) as (k, _):
@@ -150,7 +153,7 @@ def _sums(builder: Any, x: Any, rows: list[Any], weight: Any, start: Any, column
         offset = builder.shl(k, long(2))
         for of_row, feature in zip(sums, features, strict=True):
             address = builder.bitcast(builder.gep(feature, [offset]), INT.as_pointer())
-            four = splat(builder, builder.xor(builder.load(address, align=1), flip), INTS)
+            four = builder.xor(splat(builder, builder.load(address, align=1), INTS), flip)
             for place, found in zip(of_row, weights, strict=True):
                 builder.store(builder.call(dot, [builder.load(place), four, found]), place)
     return sums
