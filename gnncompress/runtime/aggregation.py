@@ -17,7 +17,7 @@ from gnncompress.runtime.coefficients import WeightedNeighbours
 from gnncompress.runtime.graphs import Neighbours, check_degrees, insist_on_rows, neighbours
 from gnncompress.runtime.operations import NO_OTHER, SparseCodes
 from gnncompress.runtime.program import Operation
-from gnncompress.runtime.rounding import NONE
+from gnncompress.runtime.rounding import NONE, within
 
 if TYPE_CHECKING:
     from gnncompress.runtime.executor import Block, Workspace
@@ -82,8 +82,9 @@ class Aggregate(Operation):
         x, out = block.whole(self.source), block.rows(self.out)
         insist_on_dense(self.out, x)
         insist_on_rows(self.out, edges, len(x))
-        given = edges.starts, edges.sources, x, *scalars, self.numbers, self.second, other, *bounds, out
-        return partial(kernels.aggregate, *given)
+        small = within(self.numbers, self.second, 2.0**31, self.scale, self.shift, other)
+        how = self.numbers, self.second, small
+        return partial(kernels.aggregate, edges.starts, edges.sources, x, *scalars, *how, other, *bounds, out)
 
 
 @dataclass(frozen=True, eq=False)

@@ -56,14 +56,14 @@ def _tile(rows: int, vectors: int) -> Any:
     """Return the function that makes ``rows`` rows by ``vectors`` vectors of a rounded product."""
 
     @intrinsic
-    def tile(context, x, row, weight, start, totals, zeros, numbers, least, second, other, out, column):  # type: ignore[no-untyped-def]
+    def tile(context, x, row, weight, start, totals, zeros, numbers, clamps, second, other, out, column):  # type: ignore[no-untyped-def]
         """Write out[row:, column:], rounded sums that begin at ``start``; ``zeros``: whether the rows' totals count."""
         signature = types.void(
-            x, types.int64, weight, start, totals, types.boolean, numbers, least, types.int64, other, out, types.int64
+            x, types.int64, weight, start, totals, types.boolean, numbers, clamps, types.int64, other, out, types.int64
         )
 
         def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-            x, row, weight, start, totals, zeros, table, least, second, other, out, column = arrays(
+            x, row, weight, start, totals, zeros, table, clamps, second, other, out, column = arrays(
                 context, builder, signature.args, given
             )
             targets = [builder.add(row, long(number)) for number in range(rows)]
@@ -74,7 +74,7 @@ def _tile(rows: int, vectors: int) -> Any:
                 def make() -> None:
                     scales = [splat(builder, builder.load(totals.at(None, long(at))), FLOATS) for at in range(rows)]
                     found = [[builder.load(place) for place in of_row] for of_row in sums]
-                    rounding = Rounding(builder, table, least, columns, first, of)
+                    rounding = Rounding(builder, table, clamps, columns, first, of, True)
                     round_all(rounding, found, scales, scales, other, targets, out)
 
                 return make

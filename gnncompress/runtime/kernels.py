@@ -14,6 +14,8 @@ from gnncompress.runtime.gathering import gather, gather_products, gather_weight
 from gnncompress.runtime.rounding import (
     ADD,
     AGAIN,
+    HIGH,
+    HIGH_2,
     LOW,
     LOW_2,
     NONE,
@@ -22,6 +24,7 @@ from gnncompress.runtime.rounding import (
     quantize_flat,
     round_neighbours,
     round_neighbours_one,
+    round_small_neighbours,
     spread,
 )
 from gnncompress.runtime.vectors import LANES, total_four, total_one
@@ -41,12 +44,12 @@ _codes_rows, _codes_row = of("plain", NONE, ADD)
 
 
 @inlined
-def lowest(numbers, second):  # type: ignore[no-untyped-def]
-    """Return the lower bounds of what is made, as codes."""
-    bounds = numbers[LOW if second == NONE else LOW_2]
-    made = np.empty(bounds.size, np.int8)
-    for c in range(bounds.size):
-        made[c] = np.int8(bounds[c])
+def clamps_of(numbers, second):  # type: ignore[no-untyped-def]
+    """Return the bounds of what is made, as codes."""
+    low, high = (LOW, HIGH) if second == NONE else (LOW_2, HIGH_2)
+    made = np.empty((2, numbers.shape[1]), np.int8)
+    for c in range(numbers.shape[1]):
+        made[0, c], made[1, c] = np.int8(numbers[low, c]), np.int8(numbers[high, c])
     return made
 
 
@@ -66,24 +69,24 @@ def quantize(x, inverse, zero, low, high, out):  # type: ignore[no-untyped-def]
 @_compiled
 def rescale(x, numbers, out):  # type: ignore[no-untyped-def]
     """Write the codes of codes, rescaled, rounded and clamped."""
-    least, i = lowest(numbers, NONE), 0
+    clamps, i = clamps_of(numbers, NONE), 0
     while i + ROWS <= len(out):
-        _codes_rows(x, i, _NOTHING, _NOTHING, numbers, least, NONE, x, out, i)
+        _codes_rows(x, i, _NOTHING, _NOTHING, numbers, clamps, NONE, x, out, i)
         i += ROWS
     while i < len(out):
-        _codes_row(x, i, _NOTHING, _NOTHING, numbers, least, NONE, x, out, i)
+        _codes_row(x, i, _NOTHING, _NOTHING, numbers, clamps, NONE, x, out, i)
         i += 1
 
 
 @_compiled
 def add(x, other, numbers, out):  # type: ignore[no-untyped-def]
     """Write the codes of a sum of two."""
-    least, i = lowest(numbers, ADD), 0
+    clamps, i = clamps_of(numbers, ADD), 0
     while i + ROWS <= len(out):
-        _codes_rows(x, i, _NOTHING, _NOTHING, numbers, least, ADD, other, out, i)
+        _codes_rows(x, i, _NOTHING, _NOTHING, numbers, clamps, ADD, other, out, i)
         i += ROWS
     while i < len(out):
-        _codes_row(x, i, _NOTHING, _NOTHING, numbers, least, ADD, other, out, i)
+        _codes_row(x, i, _NOTHING, _NOTHING, numbers, clamps, ADD, other, out, i)
         i += 1
 
 
@@ -125,12 +128,12 @@ def finish(sums, totals, numbers, second, other, out):  # type: ignore[no-untype
 
     ``second`` is NONE, AGAIN or ADD, which adds the rows of ``other``.
     """
-    least, i = lowest(numbers, second), 0
+    clamps, i = clamps_of(numbers, second), 0
     while i + ROWS <= len(out):
-        _product_rows(sums, i, totals, totals, numbers, least, second, other, out, i)
+        _product_rows(sums, i, totals, totals, numbers, clamps, second, other, out, i)
         i += ROWS
     while i < len(out):
-        _product_row(sums, i, totals, totals, numbers, least, second, other, out, i)
+        _product_row(sums, i, totals, totals, numbers, clamps, second, other, out, i)
         i += 1
 
 
@@ -184,33 +187,37 @@ def multiply_sparse(starts, columns, values, weight, first, last, sums, totals):
 
 
 @inlined
-def _round_sums(sums, by, base, rows, numbers, least, second, other, out, r):  # type: ignore[no-untyped-def]
+def _round_sums(sums, by, base, rows, numbers, clamps, second, other, out, r):  # type: ignore[no-untyped-def]
     """Round ROWS rows of sums, or fewer, each with a scale and a shift of its own."""
     if rows == ROWS:
-        _sum_rows(sums, 0, by, base, numbers, least, second, other, out, r)
+        _sum_rows(sums, 0, by, base, numbers, clamps, second, other, out, r)
     else:
         for row in range(rows):
-            _sum_row(sums, row, by, base, numbers, least, second, other, out, r + row)
+            _sum_row(sums, row, by, base, numbers, clamps, second, other, out, r + row)
 
 
 @_compiled
-def aggregate(starts, sources, x, zero, scale, shift, mean, numbers, second, other, first, last, out):  # type: ignore[no-untyped-def]
-    """Write the codes of sums, or means, of neighbours: sum of (x - zero) scale + shift; ``second`` as in finish."""
+def aggregate(starts, sources, x, zero, scale, shift, mean, numbers, second, small, other, first, last, out):  # type: ignore[no-untyped-def]
+    """Write the codes of sums, or means, of neighbours: sum of (x - zero) scale + shift; ``second`` as in finish.
+
+    ``small`` says that all values are ``within`` 32 bits, which makes them cheaper to clamp.
+    """
     by, base = np.full(ROWS, scale, np.float32), np.full(ROWS, shift, np.float32)
-    whole_zero, least = np.int64(zero), lowest(numbers, second)
+    whole_zero, clamps = np.int64(zero), clamps_of(numbers, second)
     i = first
     while i < last:
         many = i + ROWS <= last
         if mean:
             for row in range(ROWS if many else 1):
                 by[row] = scale / _f(max(starts[i + row + 1] - starts[i + row], 1))
-        given = starts, sources, x, i, whole_zero, by, base, numbers, least, second, other, out, i - first
-        if many:
+        given = starts, sources, x, i, whole_zero, by, base, numbers, clamps, second, other, out, i - first
+        if many and small:
+            round_small_neighbours(*given)
+        elif many:
             round_neighbours(*given)
-            i += ROWS
         else:
             round_neighbours_one(*given)
-            i += 1
+        i += ROWS if many else 1
 
 
 @_compiled
@@ -241,7 +248,7 @@ def aggregate_weighted(  # type: ignore[no-untyped-def]
     """
     sums = np.zeros((ROWS, out.shape[1] + LANES), np.int32)
     by, base = np.empty(ROWS, np.float32), np.full(ROWS, shift, np.float32)
-    least = lowest(numbers, second)
+    clamps = clamps_of(numbers, second)
     for block in range(first, last, ROWS):
         rows = min(ROWS, last - block)
         for i in range(rows):
@@ -249,7 +256,7 @@ def aggregate_weighted(  # type: ignore[no-untyped-def]
             of_messages = heads, columns, x_zero, x_scale, inverse, zero, low, high
             gather_weighted(x, sources, weights, begin, end, *of_messages, sums, i)
             by[i] = scale / _f(max(end - begin, 1)) if mean else scale
-        _round_sums(sums, by, base, rows, numbers, least, second, other, out, block - first)
+        _round_sums(sums, by, base, rows, numbers, clamps, second, other, out, block - first)
 
 
 @_compiled

@@ -19,7 +19,8 @@ import torch
 from gnncompress.runtime import dots
 from gnncompress.runtime.arrays import empty
 from gnncompress.runtime.compiling import compiled
-from gnncompress.runtime.kernels import finish, lowest, row_sum, row_sums
+from gnncompress.runtime.kernels import clamps_of, finish, row_sum, row_sums
+from gnncompress.runtime.rounding import SCALE, SHIFT, within
 from gnncompress.runtime.vectors import LANES
 
 # Set to anything, this keeps to torch.
@@ -91,7 +92,7 @@ def bound(
     sums: Callable[[], np.ndarray],
 ) -> Callable[[], object]:  # fmt: skip
     """Return what writes a product's codes; ``totals`` and ``sums()`` are room for sums of rows and the product."""
-    if by.packed is not None:
+    if by.packed is not None and within(numbers, second, 2.0**32, numbers[SCALE], numbers[SHIFT], other):
         less = by.inputs * by.zero
         return partial(_product, x, by.packed, by.start, by.has_zeros, less, numbers, second, other, out)
     room = sums()
@@ -105,7 +106,7 @@ def bound(
 
 @_compiled
 def _product(x, packed, start, has_zeros, less, numbers, second, other, out):  # type: ignore[no-untyped-def]
-    totals, least, i = np.empty(LANES, np.float32), lowest(numbers, second), 0
+    totals, clamps, i = np.empty(LANES, np.float32), clamps_of(numbers, second), 0
     while i < len(out):
         many = i + _ROWS <= len(out)
         if has_zeros and many:
@@ -115,14 +116,14 @@ def _product(x, packed, start, has_zeros, less, numbers, second, other, out):  #
         column = 0
         while column + _WIDTH <= out.shape[1]:
             if many:
-                _tile(x, i, packed, start, totals, has_zeros, numbers, least, second, other, out, column)
+                _tile(x, i, packed, start, totals, has_zeros, numbers, clamps, second, other, out, column)
             else:
-                _tile_row(x, i, packed, start, totals, has_zeros, numbers, least, second, other, out, column)
+                _tile_row(x, i, packed, start, totals, has_zeros, numbers, clamps, second, other, out, column)
             column += _WIDTH
         while column < out.shape[1]:
             if many:
-                _strip(x, i, packed, start, totals, has_zeros, numbers, least, second, other, out, column)
+                _strip(x, i, packed, start, totals, has_zeros, numbers, clamps, second, other, out, column)
             else:
-                _strip_row(x, i, packed, start, totals, has_zeros, numbers, least, second, other, out, column)
+                _strip_row(x, i, packed, start, totals, has_zeros, numbers, clamps, second, other, out, column)
             column += LANES
         i += _ROWS if many else 1

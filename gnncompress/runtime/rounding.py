@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any, Literal
 
+import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
@@ -46,12 +47,16 @@ class Rounding:
 
     first: v = x SCALE + SHIFT; ``zeros``: of x + MINUS_ZERO a in place of x; ``row``: v = x a + b; rounded. second:
     NONE; AGAIN: v SCALE_2 + SHIFT_2; ADD: clamped by LOW and HIGH, then v SCALE_2 + SHIFT_2 + other OTHER;
-    rounded. Then clamped: by LOW and HIGH if there is no second, else by LOW_2 and HIGH_2; ``least`` are the lower
-    bounds as codes.
+    rounded. Then clamped: by LOW and HIGH if there is no second, else by LOW_2 and HIGH_2; ``clamps`` are
+    these as codes.
+
+    ``small`` says that all values surely are ``within`` 32 bits.
     """
 
-    def __init__(self, builder: Any, table: Any, least: Any, columns: Sequence[Any], first: First, second: int) -> None:
-        self.builder, self.columns, self.first, self.second = builder, columns, first, second
+    def __init__(
+        self, builder: Any, table: Any, clamps: Any, columns: Sequence[Any], first: First, second: int, small: bool
+    ) -> None:
+        self.builder, self.columns, self.first, self.second, self.small = builder, columns, first, second, small
         wanted = {"zeros": [MINUS_ZERO, SCALE, SHIFT], "plain": [SCALE, SHIFT], "row": []}[first]
         wanted = wanted + {NONE: [HIGH], AGAIN: [], ADD: [LOW, HIGH]}[second]
         wanted += [] if second == NONE else [SCALE_2, SHIFT_2, HIGH_2]
@@ -60,13 +65,14 @@ class Rounding:
         self.multiply_add = function(builder, f"llvm.fmuladd.v{LANES}f32", FLOATS, [FLOATS] * 3)
         self.nearest = function(builder, f"llvm.rint.v{LANES}f32", FLOATS, [FLOATS])
         self.to_nearest = function(builder, f"llvm.lrint.v{LANES}i32.v{LANES}f32", INTS, [FLOATS])
-        self.least = least.load(None, columns[0], ir.VectorType(ir.IntType(8), len(columns) * LANES))
+        codes = ir.VectorType(ir.IntType(8), len(columns) * LANES)
+        self.clamps = [clamps.load(long(end), columns[0], codes) for end in range(2)]
 
     def whole(self, which: int, sums: Any, a: Any, b: Any, other: Any, row: Any) -> Any:
-        """Return a vector of sums, the group's ``which``-th, rounded and clamped from above.
+        """Return a vector of sums, the group's ``which``-th, rounded; a, b are the row's numbers, other[row] is added.
 
-        a and b are the row's numbers, other[row] is added. From above it is clamped while floats, since the largest
-        whole number's bits mean the least one where a value is beyond all of them.
+        What may be large is clamped from above while floats: of a value beyond all whole numbers the processor makes
+        the smallest one.
         """
         call, number = self.builder.call, self.numbers[which]
         v = floats(self.builder, sums)
@@ -77,7 +83,7 @@ class Rounding:
                 v = call(self.multiply_add, [number[MINUS_ZERO], a, v])
             v = call(self.multiply_add, [v, number[SCALE], number[SHIFT]])
         if self.second == NONE:
-            return call(self.to_nearest, [self._at_most(v, number[HIGH])])
+            return call(self.to_nearest, [v if self.small else self._at_most(v, number[HIGH])])
         v = call(self.nearest, [v])
         shift = number[SHIFT_2]
         if self.second == ADD:
@@ -85,14 +91,15 @@ class Rounding:
             added = self._added(other, row, self.columns[which])
             shift = call(self.multiply_add, [added, number[OTHER], shift])
         v = call(self.multiply_add, [v, number[SCALE_2], shift])
-        return call(self.to_nearest, [self._at_most(v, number[HIGH_2])])
+        return call(self.to_nearest, [v if self.small else self._at_most(v, number[HIGH_2])])
 
     def codes(self, whole: Sequence[Any]) -> Any:
-        """Return the codes of a row's vectors, clamped from below, which costs a quarter for bytes."""
+        """Return the codes of a row's vectors, clamped, which costs a quarter for bytes."""
         found = narrowed(self.builder, whole)
-        name = f"llvm.smax.v{found.type.count}i8"
-        limit = function(self.builder, name, found.type, [found.type] * 2)
-        return self.builder.call(limit, [found, self.least])
+        for name, end in zip(("smax", "smin"), self.clamps, strict=True):
+            limit = function(self.builder, f"llvm.{name}.v{found.type.count}i8", found.type, [found.type] * 2)
+            found = self.builder.call(limit, [found, end])
+        return found
 
     def _added(self, other: Any, row: Any, column: Any) -> Any:
         """Return a vector of ``other``, zeros behind rows of floats, which are as wide as they are."""
@@ -195,12 +202,12 @@ def _rows(rows: int, first: First, seconds: Sequence[int]) -> Any:
     """Return the function that turns ``rows`` rows of ``x`` from i on into rows of ``out`` from r on."""
 
     @intrinsic
-    def round_rows(context, x, i, a, b, numbers, least, second, other, out, r):  # type: ignore[no-untyped-def]
+    def round_rows(context, x, i, a, b, numbers, clamps, second, other, out, r):  # type: ignore[no-untyped-def]
         """Round; ``a`` and ``b`` have a number for each row of x, ``other`` has a row for each row of out."""
-        signature = types.void(x, types.int64, a, b, numbers, least, types.int64, other, out, types.int64)
+        signature = types.void(x, types.int64, a, b, numbers, clamps, types.int64, other, out, types.int64)
 
         def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-            x, i, a, b, table, least, second, other, out, r = arrays(context, builder, signature.args, given)
+            x, i, a, b, table, clamps, second, other, out, r = arrays(context, builder, signature.args, given)
             sources = [builder.add(i, long(number)) for number in range(rows)]
             targets = [builder.add(r, long(number)) for number in range(rows)]
             undefined = ir.Constant(FLOATS, ir.Undefined)
@@ -213,7 +220,7 @@ def _rows(rows: int, first: First, seconds: Sequence[int]) -> Any:
 
             def way(of: int) -> Callable[[], None]:
                 def make(columns: list[Any]) -> None:
-                    rounding = Rounding(builder, table, least, columns, first, of)
+                    rounding = Rounding(builder, table, clamps, columns, first, of, False)
                     sums = [[x.load(source, column) for column in columns] for source in sources]
                     round_all(rounding, sums, scales, shifts, other, targets, out)
 
@@ -227,18 +234,17 @@ def _rows(rows: int, first: First, seconds: Sequence[int]) -> Any:
     return round_rows
 
 
-def _neighbours(rows: int) -> Any:
+def _neighbours(rows: int, small: bool) -> Any:
     """Return the function that adds up the neighbours' codes of ``rows`` nodes, and rounds the sums."""
 
     @intrinsic
-    def round_neighbours(context, starts, sources, x, i, zero, by, base, numbers, least, second, other, out, r):  # type: ignore[no-untyped-def]
+    def round_neighbours(context, starts, sources, x, i, zero, by, base, numbers, clamps, second, other, out, r):  # type: ignore[no-untyped-def]
         """Write rows of out from r on: nodes' from i on; ``by`` and ``base`` have each node's scale and shift."""
-        signature = types.void(
-            starts, sources, x, types.int64, types.int64, by, base, numbers, least, types.int64, other, out, types.int64
-        )
+        how = numbers, clamps, types.int64
+        signature = types.void(starts, sources, x, types.int64, types.int64, by, base, *how, other, out, types.int64)
 
         def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-            starts, sources, x, i, zero, by, base, table, least, second, other, out, r = arrays(
+            starts, sources, x, i, zero, by, base, table, clamps, second, other, out, r = arrays(
                 context, builder, signature.args, given
             )
             targets = [builder.add(r, long(number)) for number in range(rows)]
@@ -259,7 +265,7 @@ def _neighbours(rows: int) -> Any:
 
                 def way(of: int) -> Callable[[], None]:
                     def make() -> None:
-                        rounding = Rounding(builder, table, least, columns, "row", of)
+                        rounding = Rounding(builder, table, clamps, columns, "row", of, small)
                         round_all(rounding, sums, scales, shifts, other, targets, out)
 
                     return make
@@ -274,7 +280,20 @@ def _neighbours(rows: int) -> Any:
     return round_neighbours
 
 
-round_neighbours, round_neighbours_one = _neighbours(ROWS), _neighbours(1)
+round_neighbours, round_neighbours_one = _neighbours(ROWS, False), _neighbours(1, False)
+round_small_neighbours = _neighbours(ROWS, True)
+
+
+def within(numbers: np.ndarray, second: int, size: float, scale: Any, shift: Any, other: np.ndarray) -> bool:
+    """Say whether no value can be beyond 32 bits before it is clamped, whatever sums of up to ``size`` come."""
+    v = size * np.abs(scale) + np.abs(shift)
+    if second == ADD:
+        if other.dtype != np.int8:
+            return False
+        v = np.abs(numbers[[LOW, HIGH]]).max(0)
+    if second != NONE:
+        v = v * np.abs(numbers[SCALE_2]) + np.abs(numbers[SHIFT_2]) + 128 * np.abs(numbers[OTHER])
+    return bool(np.all(v < 0.99 * 2**31))
 
 
 def of(first: First, *seconds: int) -> tuple[Any, Any]:

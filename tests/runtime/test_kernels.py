@@ -10,7 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gnncompress.runtime import arrays, kernels
-from gnncompress.runtime.rounding import ADD, AGAIN, HIGH, LOW, MINUS_ZERO, NONE, OTHER, SCALE, SCALE_2, SHIFT
+from gnncompress.runtime.rounding import (
+    ADD,
+    AGAIN,
+    HIGH,
+    LOW,
+    MINUS_ZERO,
+    NONE,
+    OTHER,
+    SCALE,
+    SCALE_2,
+    SHIFT,
+    SHIFT_2,
+    within,
+)
 from gnncompress.runtime.vectors import padded
 from tests.runtime.helpers import (
     NO_OTHER,
@@ -268,10 +281,35 @@ def test_neighbours_are_added_up(
         rows = slice(first, last)
         added = other[rows] if second == ADD else other
         scalars = f(zero), scale, shift, mean
-        kernels.aggregate(graph.starts, graph.sources, x, *scalars, numbers, second, added, first, last, room.out)
+        small = within(numbers, second, 2.0**31, scale, shift, added)
+        assert small == (kind is np.int8)
+        given = graph.starts, graph.sources, x, *scalars, numbers, second
+        kernels.aggregate(*given, False, added, first, last, room.out)
+        if small:
+            clamped = room.codes().copy()
+            room.out[...] = POISON
+            kernels.aggregate(*given, True, added, first, last, room.out)
+            np.testing.assert_array_equal(room.codes(), clamped)
         v = exactly(aggregated(graph, x[:, :width], zero, float(scale), float(shift), mean)[rows])
         slack = slack_of(exact and not mean)
         assert_within(room.codes(), rounded_twice(v, numbers[:, :width], second, added[:, :width], slack))
+
+
+@some
+@given(seed=SEEDS, second=st.sampled_from([NONE, AGAIN, ADD]), size=st.floats(-9, 9), sums=st.booleans())
+def test_values_within_32_bits_are_told(seed: int, second: int, size: float, sums: bool) -> None:
+    rng = np.random.default_rng(seed)
+    numbers = random_numbers(rng, 5, 10.0**size, exact=False)
+    other = random_codes(rng, 1, 5)
+    v = (2.0**31 if sums else -(2.0**31)) * numbers[SCALE].astype(np.float64) + numbers[SHIFT]
+    if second == ADD:
+        v = np.clip(np.rint(v), numbers[LOW], numbers[HIGH]) + other[0].astype(np.float64) * numbers[OTHER]
+    if second != NONE:
+        v = np.rint(v) * numbers[SCALE_2] + numbers[SHIFT_2]
+    small = within(numbers, second, 2.0**31, numbers[SCALE], numbers[SHIFT], other)
+    assert not small or (np.abs(v) < 2**31).all()
+    assert small or second == ADD or size < 4, "all but far too large scales are small"
+    assert not within(numbers, ADD, 1.0, 0.1, 0.0, other.astype(f)), "floats may be of any size"
 
 
 @some

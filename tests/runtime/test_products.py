@@ -132,6 +132,16 @@ def test_the_largest_products_do_not_saturate(instruction: bool, zero: int, code
     assert (found == np.rint(sum_of_all * 2.0**-22 + 0.25)).all()
 
 
+@pytest.mark.parametrize("second", [NONE, AGAIN])
+@pytest.mark.parametrize("instruction", PATHS)
+def test_values_beyond_all_whole_numbers_become_the_ends(instruction: bool, second: int) -> None:
+    x = np.tile(np.array([[-3], [0], [2]], np.int8), (3, 16))
+    numbers = arrays.numbers(64, {SCALE: 1e12, SCALE_2: 1e12})
+    found = product(instruction, x, np.ones((16, 64), np.int8), 16, 0, numbers, second)
+    assert found[:, 0].tolist() == [-128, 0, 127] * 3
+    assert (found == found[:, :1]).all()
+
+
 @pytest.mark.parametrize("second", [NONE, AGAIN, ADD])
 @pytest.mark.parametrize("instruction", PATHS)
 def test_halves_are_rounded_to_even(instruction: bool, second: int) -> None:
