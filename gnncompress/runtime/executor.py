@@ -159,7 +159,10 @@ class Plan:
     def run(self, given: Mapping[str, Any]) -> Any:
         """Return the program's result for the inputs ``given``, on as many threads as torch is set to use."""
         context, env = self._context, dict(given)
-        workspace = self._idle.pop() if self._idle else Workspace(context.memory, context.count, Places(self._numbers))
+        try:
+            workspace = self._idle.pop()
+        except IndexError:  # other calls, at work at the same time, have them all
+            workspace = Workspace(context.memory, context.count, Places(self._numbers))
         places, at = workspace.places, 0
         while at < len(self.phases):
             bound = places.bound.get(at)

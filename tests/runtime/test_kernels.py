@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnncompress.runtime import arrays, kernels
+from gnncompress.runtime import arrays, kernels, rounding, vectors
 from gnncompress.runtime.rounding import (
     ADD,
     AGAIN,
@@ -225,6 +226,45 @@ def test_products_that_no_quantizer_follows_are_floats(rows: int, width: int, se
     kernels.finish_values(sums, totals, zeros, scale, shift, room.out)
     wanted = (sums - zeros.astype(np.float64) * totals[:, None]) * scale + shift
     np.testing.assert_allclose(room.unpadded(), wanted, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int32])
+def test_rows_and_columns_of_csr_are_checked(kind: type) -> None:
+    starts, columns = np.array([0, 2, 2, 5], kind), np.array([0, 3, 1, 2, 3], kind)
+    assert kernels.is_csr(starts, columns, 4)
+    assert kernels.is_csr(np.zeros(1, kind), np.zeros(0, kind), 4)
+    assert kernels.is_csr(np.zeros(3, kind), np.zeros(0, kind), 0)
+    assert not kernels.is_csr(starts, columns, 3)
+    for at, of_starts, wrong in ((0, True, 1), (3, True, 4), (1, True, 3), (2, False, -1), (4, False, 4)):
+        changed = (starts if of_starts else columns).copy()
+        changed[at] = wrong
+        assert not kernels.is_csr(*((changed, columns) if of_starts else (starts, changed)), 4)
+
+
+def test_centred_codes_have_more_than_eight_bits() -> None:
+    out = np.zeros(3, np.int16)
+    kernels.centred(np.array([-128, 0, 127, 5], np.int8), np.int16(127), out)
+    assert out.tolist() == [-255, -127, 0]
+
+
+@pytest.mark.parametrize("width", [16, 64, 80, 128])
+def test_codes_are_packed_alike_on_processors_without_the_instruction(
+    width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vectors, "has", lambda feature: False)
+    rescale_rows, _ = rounding.of("plain", NONE)
+
+    @numba.njit(error_model="numpy", fastmath={"contract", "nsz"})
+    def portable(x, nothing, numbers, clamps, out):  # type: ignore[no-untyped-def]
+        rescale_rows(x, 0, nothing, nothing, numbers, clamps, 0, x, out, 0)
+
+    rng = np.random.default_rng(width)
+    x, numbers = random_codes(rng, rounding.ROWS, width), random_numbers(rng, width, 40, exact=False)
+    found, wanted = arrays.codes(len(x), width), arrays.codes(len(x), width)
+    portable(x, np.zeros(0, f), numbers, numbers[[LOW, HIGH]].astype(np.int8), found)
+    kernels.rescale(x, numbers, wanted)
+    np.testing.assert_array_equal(found, wanted)
+    assert len(np.unique(wanted)) > 20
 
 
 @some

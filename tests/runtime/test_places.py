@@ -1,0 +1,160 @@
+"""Registers that take turns in the same places, and what is made there again."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gnncompress.runtime.model import ProgramModel
+from gnncompress.runtime.places import Bound, Mark, Places, bind, taken_in_turns
+from gnncompress.runtime.program import Operation, Program
+from tests.runtime.test_executor import features, large, some_edges
+
+
+@dataclass(frozen=True, eq=False)
+class Step(Operation):
+    """Reads some registers."""
+
+    sources: tuple[str, ...]
+
+    WHOLE = ("sources",)
+
+    def run(self, env: Mapping[str, Any], workspace: Any) -> Any:
+        raise NotImplementedError
+
+
+def test_a_chain_needs_two_places_and_what_is_read_later_one_of_its_own() -> None:
+    chain = [Step(str(number), (str(number - 1),) if number else ("x",)) for number in range(6)]
+    names = [one.out for one in chain]
+    assert taken_in_turns(chain, names, "5") == {"0": 0, "1": 1, "2": 0, "3": 1, "4": 0, "5": 1}
+    chain[5] = Step("5", ("4", "0"))
+    assert taken_in_turns(chain, names, "5") == {"0": 0, "1": 1, "2": 2, "3": 1, "4": 2, "5": 1}
+    assert taken_in_turns(chain, ["1", "3"], "5") == {"1": 0, "3": 0}
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data(), size=st.integers(1, 12))
+def test_registers_that_are_alive_at_once_never_share_a_place(data: st.DataObject, size: int) -> None:
+    steps = []
+    for number in range(size):
+        before = [str(other) for other in range(number)]
+        sources = data.draw(st.lists(st.sampled_from(before), unique=True)) if before else []
+        steps.append(Step(str(number), tuple(sources)))
+    result = str(data.draw(st.integers(0, size - 1)))
+    registers = data.draw(st.sets(st.sampled_from([one.out for one in steps])))
+    numbers = taken_in_turns(steps, registers, result)
+    assert numbers.keys() == registers
+    last = {one.out: at for at, one in enumerate(steps)}
+    last |= {source: at for at, one in enumerate(steps) for source in one.sources}
+    last[result] = size
+    for a in registers:
+        for b in registers:
+            if a != b and int(a) <= int(b) <= last[a]:  # b is made while a is still read
+                assert numbers[a] != numbers[b]
+
+
+def test_a_register_keeps_its_room_as_long_as_it_fits() -> None:
+    places = Places({"a": 0, "b": 1, "c": 0})
+    first = places.room("a", (3, 16), torch.int8)
+    assert places.room("a", (3, 16), torch.int8) is first
+    assert places.has("a", first)
+    assert np.shares_memory(places.room("c", (2, 16), torch.float32).view(np.int8), first) is False, "it was too small"
+    assert places.room("c", (2, 16), torch.float32).dtype == np.float32
+    larger = places.room("a", (8, 16), torch.int8)
+    assert np.shares_memory(larger, places.room("c", (2, 16), torch.float32))
+    assert not np.shares_memory(larger, places.room("b", (8, 16), torch.int8))
+    fresh = places.room("d", (3, 16), torch.int8)
+    assert places.room("d", (3, 16), torch.int8) is not fresh, "it has no number"
+    assert not places.has("d", fresh)
+
+
+def test_a_result_is_a_copy_of_what_the_next_call_makes_in_its_place() -> None:
+    program = Program((), ("x",), "out", width=2)
+    places = Places({"out": 0})
+    room = places.room("out", (3, 16), torch.float32)
+    room[...] = 1
+    given = places.result_of(room, program)
+    room[...] = 2
+    assert given.shape == (3, 2)
+    assert (given == 1).all()
+    other = np.ones((3, 16), np.float32)
+    assert np.shares_memory(places.result_of(other, program).numpy(), other), "nobody else has it"
+
+
+def test_a_mark_knows_the_very_same_value() -> None:
+    tensor, array = torch.zeros(3), np.zeros(3)
+    made = bind({"t": tensor, "a": array, "n": None}, ("t", "a", "n", "left out"), {}, (), 1)
+    assert made is not None
+    assert made.run_again({"t": tensor, "a": array})
+    assert not made.run_again({"t": tensor.clone(), "a": array})
+    assert not made.run_again({"t": tensor, "a": array.copy()})
+    assert not made.run_again({"t": tensor, "a": array, "left out": tensor})
+    array += 1
+    assert made.run_again({"t": tensor, "a": array}), "arrays have places; what is in them is made anew"
+    tensor += 1
+    assert not made.run_again({"t": tensor, "a": array}), "it was changed in place"
+
+
+def test_a_tensor_that_is_gone_is_not_mistaken_for_one_that_is_left_out() -> None:
+    tensor = torch.zeros(3)
+    made = bind({"t": tensor}, ("t",), {}, (), 1)
+    assert made is not None
+    del tensor
+    gc.collect()
+    assert not made.run_again({"t": None})
+
+
+def test_what_read_a_tensor_without_a_version_is_not_bound() -> None:
+    with torch.inference_mode():
+        tensor = torch.zeros(3)
+    assert bind({"t": tensor}, ("t",), {}, (), 1) is None
+
+
+def test_phases_joined_ask_only_for_what_they_did_not_make() -> None:
+    done: list[str] = []
+    first = Bound((Mark("x", None),), {"a": 1}, (lambda: done.append("a"),), 1)
+    both = first.and_then(
+        Bound((Mark("a", 1), Mark("x", None), Mark("y", 2)), {"b": 2}, (lambda: done.append("b"),), 2)
+    )
+    assert [mark.name for mark in both.read] == ["x", "y"]
+    env = {"x": None, "y": 2}
+    assert both.run_again(env)
+    assert env == {"x": None, "y": 2, "a": 1, "b": 2}
+    assert done == ["a", "b"]
+    assert both.end == 2
+
+
+@pytest.mark.parametrize("inference", [False, True])
+def test_calls_in_turns_give_what_a_new_model_gives(inference: bool) -> None:
+    model, rng = ProgramModel(large()), np.random.default_rng(5)
+    graphs = [(features(rows, rows), some_edges(rows, 4 * rows, rows)) for rows in (80, 30, 300)]
+    with torch.inference_mode(inference):
+        for _ in range(40):
+            x, edges = graphs[rng.integers(3)]
+            change = rng.integers(4)
+            if change == 0 and not inference:
+                edges[:, 0] = torch.randint(len(x), (2,))
+            elif change == 1:
+                x = x + 1
+            elif change == 2:
+                edges = edges.flip(0)
+            torch.testing.assert_close(model(x, edges), ProgramModel(large())(x, edges), rtol=0, atol=0)
+
+
+def test_calls_at_once_have_places_of_their_own() -> None:
+    model = ProgramModel(large())
+    graphs = [(features(80, seed), some_edges(80, 200, seed)) for seed in range(4)]
+    wanted = [ProgramModel(large())(*graph) for graph in graphs]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda number: model(*graphs[number % 4]), range(200)))
+    for number, result in enumerate(found):
+        torch.testing.assert_close(result, wanted[number % 4], rtol=0, atol=0)
