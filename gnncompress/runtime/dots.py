@@ -31,8 +31,8 @@ from gnncompress.runtime.vectors import (
     variable,
 )
 
-# Six rows by four vectors of columns: with four vectors of weights, one of features and a few numbers that fills the
-# 32 registers.
+# Four rows by four vectors of columns: what is left to do with their sums fits into the processor's queues beside the
+# products of the next tile. Six rows would fill the 32 registers, and then wait.
 ROWS, VECTORS = 4, GROUP
 
 

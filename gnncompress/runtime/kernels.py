@@ -21,11 +21,9 @@ from gnncompress.runtime.rounding import (
     NONE,
     ROWS,
     of,
-    quantize_flat,
     round_neighbours,
     round_neighbours_one,
     round_small_neighbours,
-    spread,
 )
 from gnncompress.runtime.vectors import LANES, total_four, total_one
 
@@ -34,8 +32,6 @@ _compiled = compiled("contract", "nsz")
 # of codes put many values on the very verge between two codes.
 _faithful = compiled()
 _f = np.float32
-# So many values are quantized before their codes are sent to rows.
-_TOGETHER = 8192
 _NOTHING = np.zeros(0, np.float32)
 
 _product_rows, _product_row = of("zeros", NONE, AGAIN, ADD)
@@ -51,19 +47,6 @@ def clamps_of(numbers, second):  # type: ignore[no-untyped-def]
     for c in range(numbers.shape[1]):
         made[0, c], made[1, c] = np.int8(numbers[low, c]), np.int8(numbers[high, c])
     return made
-
-
-@_faithful
-def quantize(x, inverse, zero, low, high, out):  # type: ignore[no-untyped-def]
-    """Write clamp(round(x inverse + zero)); return how many values were clamped, -1 if one is not finite."""
-    found, values, width = np.zeros(2, np.int64), x.reshape(-1), x.shape[1]
-    rows = max(_TOGETHER // max(width, 1), 1)
-    codes = np.empty(rows * width + LANES, np.int8)
-    for first in range(0, len(x), rows):
-        last = min(first + rows, len(x))
-        quantize_flat(values, first * width, last * width, inverse, zero, low, high, codes, found)
-        spread(codes, width, out, first, last)
-    return found[0] if found[1] < 0x7F800000 else np.int64(-1)
 
 
 @_compiled
@@ -153,26 +136,6 @@ def values_of(x, table, out):  # type: ignore[no-untyped-def]
         row, found = x[i], out[i]
         for c in range(found.size):
             found[c] = table[np.int64(row[c]) + 128, c if table.shape[1] > 1 else 0]
-
-
-@_compiled
-def is_csr(starts, columns, width):  # type: ignore[no-untyped-def]
-    """Say whether rows and columns are those that a CSR tensor of so many columns may have."""
-    if starts[0] != 0 or starts[-1] != columns.size:
-        return False
-    falling = outside = 0
-    for i in range(starts.size - 1):
-        falling += starts[i + 1] < starts[i]
-    for k in range(columns.size):
-        outside += (columns[k] < 0) | (columns[k] >= width)
-    return falling + outside == 0
-
-
-@_compiled
-def centred(codes, zero, out):  # type: ignore[no-untyped-def]
-    """Write codes less their zero point, of 16 bits."""
-    for k in range(out.size):
-        out[k] = np.int16(codes[k]) - zero
 
 
 @_compiled

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from gnncompress.errors import ExecutionError
-from gnncompress.runtime import kernels, products
+from gnncompress.runtime import features, kernels, products
 from gnncompress.runtime.arrays import codes
 from gnncompress.runtime.program import Operation
 from gnncompress.runtime.rounding import MINUS_ZERO, NONE, SCALE, SHIFT
@@ -87,7 +87,7 @@ class Quantize(Operation):
         made = codes(1, values.shape[1])
         self._quantize(values, made, workspace)
         centred = np.empty(values.shape[1], np.int16)
-        kernels.centred(made[0], np.int16(self.zero), centred)
+        features.centred(made[0], np.int16(self.zero), centred)
         return SparseCodes(x.crow_indices().long().numpy(), x.col_indices().long().numpy(), centred, self.width)
 
     def _insist_on_width(self, x: Tensor | np.ndarray) -> None:
@@ -95,7 +95,7 @@ class Quantize(Operation):
             raise ExecutionError(f"{self.out}: features [nodes, {self.width}] are expected, not {list(x.shape)}")
 
     def _quantize(self, values: np.ndarray, made: np.ndarray, workspace: Workspace) -> None:
-        clamped = kernels.quantize(values, *self._limits, made)
+        clamped = features.quantize(values, *self._limits, made)
         if clamped < 0:
             raise ExecutionError(f"{self.out}: a value is NaN or infinite")
         workspace.count(self.out, clamped, values.size)
@@ -111,7 +111,7 @@ def insist_on_csr(name: str, x: Tensor) -> None:
     Raises:
         ExecutionError: naming the register that was to be made.
     """
-    if not kernels.is_csr(x.crow_indices().numpy(), x.col_indices().numpy(), x.size(1)):
+    if not features.is_csr(x.crow_indices().numpy(), x.col_indices().numpy(), x.size(1)):
         raise ExecutionError(f"{name}: the sparse features are damaged: a row or a column is outside {list(x.shape)}")
 
 

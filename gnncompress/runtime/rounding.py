@@ -13,22 +13,18 @@ from numba.extending import intrinsic
 
 from gnncompress.runtime.gathering import gathered
 from gnncompress.runtime.vectors import (
-    BYTES,
     FLOATS,
     INT,
     INTS,
     LANES,
-    LONG,
     arrays,
     choose,
     first_lanes,
     function,
     long,
-    loop,
     narrowed,
     splat,
     strips,
-    variable,
 )
 
 First = Literal["zeros", "plain", "row"]
@@ -131,66 +127,6 @@ def round_all(
             found.append(rounding.whole(which, of_row[which], scale, shift, other, target))
     for found, target in zip(whole, targets, strict=True):
         out.store(rounding.codes(found), target, rounding.columns[0])
-
-
-@intrinsic
-def quantize_flat(context, x, begin, end, inverse, zero, low, high, out, found):  # type: ignore[no-untyped-def]
-    """Write to out[0] and after clamp(round(x inverse + zero)) of x[begin:end], and LANES codes behind at most.
-
-    Add to found[0] how many values were clamped and write to found[1] the largest bits without sign of any: those of
-    values that are not finite are the largest.
-    """
-    signature = types.void(x, types.int64, types.int64, *[types.float32] * 4, out, found)
-
-    def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-        x, begin, end, *numbers, out, found = arrays(context, builder, signature.args, given)
-        inverse, zero, low, high = (splat(builder, number, FLOATS) for number in numbers)
-        nothing = ir.Constant(INTS, [0] * LANES)
-        clamped, largest = variable(builder, INTS, nothing), variable(builder, INTS, nothing)
-        nearest = function(builder, f"llvm.rint.v{LANES}f32", FLOATS, [FLOATS])
-        bound = function(builder, f"llvm.smax.v{LANES}i32", INTS, [INTS] * 2)
-        with loop(builder, begin, end, LANES) as (at, _):
-            inside = first_lanes(builder, builder.sub(end, at))
-            value = x.load_some(None, at, inside)
-            bits = builder.and_(builder.bitcast(value, INTS), ir.Constant(INTS, [0x7FFFFFFF] * LANES))
-            builder.store(builder.call(bound, [builder.load(largest), bits]), largest)
-            v = builder.call(nearest, [builder.fadd(builder.fmul(value, inverse), zero)])
-            below, above = builder.fcmp_ordered("<", v, low), builder.fcmp_ordered(">", v, high)
-            outside = builder.and_(builder.or_(below, above), inside)
-            builder.store(builder.add(builder.load(clamped), builder.zext(outside, INTS)), clamped)
-            v = builder.select(above, high, builder.select(below, low, v))
-            out.store(builder.trunc(builder.fptosi(v, INTS), BYTES), None, builder.sub(at, begin))
-        for which, place, how in ((0, clamped, "add"), (1, largest, "smax")):
-            reduce = function(builder, f"llvm.vector.reduce.{how}.v{LANES}i32", INT, [INTS])
-            value = builder.sext(builder.call(reduce, [builder.load(place)]), LONG)
-            address = found.at(None, long(which))
-            if how == "add":
-                value = builder.add(value, builder.load(address))
-            else:
-                more = builder.icmp_signed(">", value, builder.load(address))
-                value = builder.select(more, value, builder.load(address))
-            builder.store(value, address)
-        return context.get_dummy_value()
-
-    return signature, generate
-
-
-@intrinsic
-def spread(context, codes, width, out, first, last):  # type: ignore[no-untyped-def]
-    """Write to the rows [first, last) of out the codes that follow each other, ``width`` a row, zeros behind."""
-    signature = types.void(codes, types.int64, out, types.int64, types.int64)
-
-    def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-        codes, width, out, first, last = arrays(context, builder, signature.args, given)
-        with loop(builder, long(0), out.size(1), LANES) as (column, _):
-            inside = first_lanes(builder, builder.sub(width, column))
-            with loop(builder, first, last) as (row, _):
-                at = builder.add(builder.mul(builder.sub(row, first), width), column)
-                found = builder.select(inside, codes.load(None, at), ir.Constant(BYTES, [0] * LANES))
-                out.store(found, row, column)
-        return context.get_dummy_value()
-
-    return signature, generate
 
 
 def floats(builder: Any, vector: Any) -> Any:

@@ -1,8 +1,8 @@
 """Vectors in the processor's registers: arrays read and written sixteen values at a time, and rows added up.
 
-This module, ``gathering``, ``rounding`` and ``dots`` are the ones that speak LLVM. Numba's own loops do the same two to
-five times more slowly: they keep sums in memory, read the numbers of each channel again for every row, and ask row by
-row whether arrays overlap. Rows of codes are whole vectors: ``padded`` says how wide an array must be.
+This module, ``gathering``, ``features``, ``rounding`` and ``dots`` are the ones that speak LLVM. Numba's own loops do
+the same two to five times more slowly: they keep sums in memory, read the numbers of each channel again for every row,
+and ask row by row whether arrays overlap. Rows of codes are whole vectors: ``padded`` says how wide an array must be.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,25 @@ SECONDS = [(NONE, np.int8), (AGAIN, np.int8), (ADD, np.int8), (ADD, np.float32)]
 ROWS = st.integers(0, 40)
 WIDTHS = st.sampled_from([1, 5, 15, 16, 17, 33, 64, 65, 80, 130])
 SEEDS = st.integers(0, 2**32 - 1)
+
+
+class Room:
+    """Room for an output, with rows around it that must stay as they are."""
+
+    def __init__(self, rows: int, width: int, make: Callable[[int, int], np.ndarray] = arrays.codes) -> None:
+        self._all = make(rows + 2, width)
+        self._all[...] = POISON
+        self.out = self._all[1 : rows + 1]
+        self.width = width
+
+    def codes(self) -> np.ndarray:
+        """What was written, without what pads it, which must be zeros."""
+        assert (self.out[:, self.width :] == 0).all()
+        return self.unpadded()
+
+    def unpadded(self) -> np.ndarray:
+        assert (self._all[[0, -1]] == POISON).all()
+        return self.out[:, : self.width]
 
 
 @dataclass(frozen=True)

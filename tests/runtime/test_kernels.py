@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numba
 import numpy as np
@@ -34,6 +34,7 @@ from tests.runtime.helpers import (
     SEEDS,
     WIDTHS,
     Graph,
+    Room,
     Span,
     assert_within,
     random_codes,
@@ -52,72 +53,6 @@ seconds = pytest.mark.parametrize(("second", "kind"), SECONDS)
 
 def exactly(v: np.ndarray) -> Span:
     return Span(v.astype(np.float64), v.astype(np.float64))
-
-
-class Room:
-    """Room for an output, with rows around it that must stay as they are."""
-
-    def __init__(self, rows: int, width: int, make: Callable[[int, int], np.ndarray] = arrays.codes) -> None:
-        self._all = make(rows + 2, width)
-        self._all[...] = POISON
-        self.out = self._all[1 : rows + 1]
-        self.width = width
-
-    def codes(self) -> np.ndarray:
-        """What was written, without what pads it, which must be zeros."""
-        assert (self.out[:, self.width :] == 0).all()
-        return self.unpadded()
-
-    def unpadded(self) -> np.ndarray:
-        assert (self._all[[0, -1]] == POISON).all()
-        return self.out[:, : self.width]
-
-
-def quantized(x: np.ndarray, inverse: float, zero: int, low: int, high: int) -> tuple[int, np.ndarray]:
-    room = Room(*x.shape)
-    limits = (f(limit) for limit in (inverse, zero, low, high))
-    return kernels.quantize(x, *limits, room.out), room.codes()
-
-
-@some
-@given(
-    rows=ROWS,
-    width=WIDTHS,
-    seed=SEEDS,
-    inverse=st.floats(0.5, 40, width=32),
-    zero=st.integers(-128, 127),
-    bits=st.integers(2, 8),
-    size=st.floats(0.1, 5),
-)
-def test_values_are_rounded_and_those_beyond_the_range_counted(
-    rows: int, width: int, seed: int, inverse: float, zero: int, bits: int, size: float
-) -> None:
-    x = np.random.default_rng(seed).normal(0, size, (rows, width)).astype(f)
-    low, high = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
-    clamped, found = quantized(x, inverse, zero, low, high)
-    with_floats = np.rint(x * f(inverse) + f(zero))
-    assert clamped == (with_floats < low).sum() + (with_floats > high).sum()
-    np.testing.assert_array_equal(found, np.clip(with_floats, low, high))
-    exact = Span(*[x.astype(np.float64) * inverse + zero] * 2)
-    assert_within(found, exact.rounded(1e-3).clamped(low, high))
-
-
-def test_halves_are_rounded_to_even_and_the_largest_floats_are_finite() -> None:
-    largest = np.finfo(f).max
-    x = np.array([[-2.5, -1.5, -0.5, 0.5, 1.5, 2.5, largest, -largest, 1e-45]], f)
-    clamped, found = quantized(x, 2.0, 0, -4, 3)
-    assert found.tolist() == [[-4, -3, -1, 1, 3, 3, 3, -4, 0]]
-    assert clamped == 4
-    assert quantized(x, 1.0, 0, -128, 127)[1].tolist() == [[-2, -2, 0, 0, 2, 2, 127, -128, 0]]
-
-
-@pytest.mark.parametrize("bad", [np.nan, -np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize(("row", "column"), [(0, 0), (2, 18), (4, 3)])
-def test_a_value_that_is_not_finite_is_told(bad: float, row: int, column: int) -> None:
-    x = np.zeros((5, 19), f)
-    assert quantized(x, 1.0, 0, -128, 127)[0] == 0
-    x[row, column] = bad
-    assert quantized(x, 1.0, 0, -128, 127)[0] == -1
 
 
 @some
@@ -226,25 +161,6 @@ def test_products_that_no_quantizer_follows_are_floats(rows: int, width: int, se
     kernels.finish_values(sums, totals, zeros, scale, shift, room.out)
     wanted = (sums - zeros.astype(np.float64) * totals[:, None]) * scale + shift
     np.testing.assert_allclose(room.unpadded(), wanted, rtol=1e-6, atol=1e-6)
-
-
-@pytest.mark.parametrize("kind", [np.int64, np.int32])
-def test_rows_and_columns_of_csr_are_checked(kind: type) -> None:
-    starts, columns = np.array([0, 2, 2, 5], kind), np.array([0, 3, 1, 2, 3], kind)
-    assert kernels.is_csr(starts, columns, 4)
-    assert kernels.is_csr(np.zeros(1, kind), np.zeros(0, kind), 4)
-    assert kernels.is_csr(np.zeros(3, kind), np.zeros(0, kind), 0)
-    assert not kernels.is_csr(starts, columns, 3)
-    for at, of_starts, wrong in ((0, True, 1), (3, True, 4), (1, True, 3), (2, False, -1), (4, False, 4)):
-        changed = (starts if of_starts else columns).copy()
-        changed[at] = wrong
-        assert not kernels.is_csr(*((changed, columns) if of_starts else (starts, changed)), 4)
-
-
-def test_centred_codes_have_more_than_eight_bits() -> None:
-    out = np.zeros(3, np.int16)
-    kernels.centred(np.array([-128, 0, 127, 5], np.int8), np.int16(127), out)
-    assert out.tolist() == [-255, -127, 0]
 
 
 @pytest.mark.parametrize("width", [16, 64, 80, 128])
