@@ -151,6 +151,9 @@ def configuration(name: str, config: str | None, observer: str | None, gradient:
     return None if config == usual else config
 
 
+_NAMES = {"fp32"}.union(*_KINDS.values())
+
+
 def options_of(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Return which of the options ``given`` to several schemes each of them has.
 
@@ -169,13 +172,13 @@ def options_of(names: Sequence[str], given: Mapping[str, Any]) -> dict[str, dict
 
 
 def insist_on_options(name: str, settings: Iterable[str]) -> None:
-    """Refuse settings that a scheme does not have.
+    """Refuse settings that a scheme does not have; an unknown scheme is for others to refuse.
 
     Raises:
         UsageError: naming the first.
     """
     kind = name.split("-")[0]
     for setting in settings:
-        if kind not in _KINDS.get(setting, (kind,)):
+        if kind in _NAMES and kind not in _KINDS.get(setting, (kind,)):
             flag = "official-protocol" if setting == "protocol" else setting.replace("_", "-")
             raise UsageError(f"--{flag}: scheme {name} has no such option; it belongs to {', '.join(_KINDS[setting])}")

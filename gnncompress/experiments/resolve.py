@@ -13,7 +13,7 @@ from gnncompress.datasets import fingerprint
 from gnncompress.errors import UsageError
 from gnncompress.experiments.allocation import with_allocation
 from gnncompress.experiments.changes import with_changes
-from gnncompress.experiments.methods import METHODS, QUANTIZE, Setting, scheme_of
+from gnncompress.experiments.methods import EXECUTE, METHODS, QUANTIZE, Setting, scheme_of
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.experiments.workloads import Features, Workload
 from gnncompress.experiments.workloads import workload as choose_workload
@@ -24,7 +24,7 @@ from gnncompress.models.registry import Argument
 from gnncompress.profiling.energy import insist_on_meter
 from gnncompress.profiling.latency import Window
 from gnncompress.registry import unknown
-from gnncompress.schemes import GROUPS, configuration, insist_on_options
+from gnncompress.schemes import GROUPS, INTEGER, configuration, insist_on_options
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import SPLITS, SplitSpec
 
@@ -77,6 +77,10 @@ def resolve(
         settings = METHODS[method].settings({**options, **allocated})
         if method == QUANTIZE:
             insist_on_options(str(settings["scheme"]), settings)
+            if settings.get(EXECUTE) == INTEGER and not find_model(chosen.model).integer:
+                raise UsageError(
+                    f"--execute integer: model {chosen.model} has no integer execution; leave the option out"
+                )
             if options.get("groups") == 0 and chosen.task in (GRAPHS, MULTILABEL):
                 raise UsageError("--groups 0: the nodes of many graphs cannot have steps of their own; use 1 or more")
             if "protocol" in settings and not finetune:

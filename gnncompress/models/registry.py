@@ -19,10 +19,14 @@ Argument = str | int | float
 
 @dataclass(frozen=True)
 class ModelEntry(Entry):
-    """A model: its tasks, its arguments for each of them, and the data transforms it wants, by name."""
+    """A model: its tasks, its arguments for each of them, and the data transforms it wants, by name.
+
+    ``integer`` says whether its forward is known to become a program of whole numbers once it is quantized.
+    """
 
     tasks: Mapping[str, Mapping[str, Argument]] = field(default_factory=dict)
     transforms: tuple[str, ...] = ()
+    integer: bool = True
 
     def arguments(self, task: str) -> Mapping[str, Argument]:
         """Return the model's own arguments for ``task``.
@@ -97,6 +101,7 @@ MODELS = Registry(
             target="gnncompress.models.convnet:SuperGAT",
             citation="Kim and Oh, How to Find Your Friendly Neighborhood, ICLR 2021",
             tasks=_attention(),
+            integer=False,
         ),
         ModelEntry(
             name="ssp",
@@ -121,6 +126,7 @@ MODELS = Registry(
             citation="Ucar, NESS: Node Embeddings from Static SubGraphs, TMLR 2023",
             tasks={LINKS: {"hidden": 32, "subgraphs": 4, "dropout": 0.5, "edge_dropout": 0.2, "contrastive": 0.0}},
             transforms=("unit_rows", "sparse_features", "edge_order"),
+            integer=False,
         ),
         ModelEntry(
             name="walkpool",
@@ -129,6 +135,7 @@ MODELS = Registry(
             citation="Pan et al., Neural Link Prediction with Walk Pooling, ICLR 2022",
             tasks={LINKS: {"hidden": 32, "heads": 2, "walk_length": 6}},
             transforms=("sparse_features",),
+            integer=False,
         ),
         ModelEntry(
             name="hgpsl",
@@ -136,6 +143,7 @@ MODELS = Registry(
             target="gnncompress.models.hgpsl:HGPSL",
             citation="Zhang et al., Hierarchical Graph Pooling with Structure Learning, 2019, arXiv 1911.05954",
             tasks={GRAPHS: _HGPSL, MULTILABEL: _HGPSL},
+            integer=False,
         ),
         ModelEntry(
             name="gnnnet",

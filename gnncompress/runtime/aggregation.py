@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -17,7 +17,7 @@ from gnncompress.runtime.coefficients import WeightedNeighbours
 from gnncompress.runtime.graphs import Neighbours, check_degrees, insist_on_rows, neighbours
 from gnncompress.runtime.operations import NO_OTHER, SparseCodes
 from gnncompress.runtime.program import Operation
-from gnncompress.runtime.rounding import NONE, within
+from gnncompress.runtime.rounding import NONE, fit
 
 if TYPE_CHECKING:
     from gnncompress.runtime.executor import Block, Workspace
@@ -73,6 +73,10 @@ class Aggregate(Operation):
         """Return the shape of rows of codes."""
         return self.numbers.shape[1], torch.int8
 
+    @cached_property
+    def _fits(self) -> bool:
+        return fit(self.numbers, self.second, 2.0**31, self.scale, self.shift)
+
     def bound(self, block: Block) -> Callable[[], object]:
         """Return what makes the rows of a block."""
         edges: Neighbours = block.whole(self.edges)
@@ -82,8 +86,7 @@ class Aggregate(Operation):
         x, out = block.whole(self.source), block.rows(self.out)
         insist_on_dense(self.out, x)
         insist_on_rows(self.out, edges, len(x))
-        small = within(self.numbers, self.second, 2.0**31, self.scale, self.shift, other)
-        how = self.numbers, self.second, small
+        how = self.numbers, self.second, self._fits and other.dtype == np.int8
         return partial(kernels.aggregate, edges.starts, edges.sources, x, *scalars, *how, other, *bounds, out)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numba
 
 # The kernels are made of what these modules generate, of which numba's cache knows nothing.
-_GENERATING = ("vectors.py", "gathering.py", "features.py", "rounding.py", "dots.py")
+_GENERATING = ("vectors.py", "gathering.py", "features.py", "rounding.py", "dots.py", "kernels.py")
 
 
 def compiled(*fastmath: str) -> Callable[[Callable[..., Any]], Any]:

@@ -57,7 +57,7 @@ def _tile(rows: int, vectors: int) -> Any:
 
     @intrinsic
     def tile(context, x, row, weight, start, totals, zeros, numbers, clamps, second, other, out, column):  # type: ignore[no-untyped-def]
-        """Write out[row:, column:], rounded sums that begin at ``start``; ``zeros``: whether the rows' totals count."""
+        """Write out[row:, column:], rounded sums that begin at ``start``; ``zeros``: whether totals count."""
         signature = types.void(
             x, types.int64, weight, start, totals, types.boolean, numbers, clamps, types.int64, other, out, types.int64
         )
@@ -127,7 +127,7 @@ def totals_of_many(context, x, row, less, totals):  # type: ignore[no-untyped-de
 
 
 def added_up(builder: Any, vectors: list[Any]) -> Any:
-    """Return a vector whose first numbers are the sums of the lanes of some vectors, eight at most."""
+    """Return a vector whose first numbers are the sums of the lanes of some vectors, LANES of them at most."""
     left, size = vectors, LANES // 2
     while size:
         # Blocks of 2 ``size`` lanes, each one vector's, become blocks of ``size``, those of two vectors in one.

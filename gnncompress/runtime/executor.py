@@ -53,10 +53,6 @@ class Workspace:
             return self.places.room(name, shape, dtype)
         return empty(shape, dtype)
 
-    def tensor(self, name: str, made: np.ndarray) -> torch.Tensor:
-        """Return the room of a register as a tensor."""
-        return self.places.tensor(name, made, 0)
-
     def is_small(self, size: int) -> bool:
         """Say whether a register of so many bytes keeps its place from call to call."""
         return size <= 2 * _BLOCK_BYTES
@@ -184,10 +180,7 @@ class Plan:
             if bound is None:
                 break
             joined = bound if joined is None else joined.and_then(bound)
-        if joined is not None:
-            workspace.places.bound[first] = joined
-        else:
-            workspace.places.bound.pop(first, None)
+        workspace.places.keep(first, at + 1, joined)
         return at + 1
 
 

@@ -62,10 +62,12 @@ class Rows(Operation):
         x: Tensor = tensor_of(env[self.source], self.width)
         if x.layout != torch.strided:
             raise ExecutionError(f"{self.source}: features are added up before they are multiplied; give dense ones")
+        if x.dim() != 2:
+            raise ExecutionError(f"{self.out}: features [nodes, {self.width}] are expected, not {list(x.shape)}")
         if not workspace.is_small(4 * x.numel()):
             return x.float().contiguous().numpy()
         made = workspace.room(self.out, x.shape, torch.float32)
-        workspace.tensor(self.out, made).copy_(x)
+        workspace.places.tensor(self.out, made).copy_(x)
         return made
 
 

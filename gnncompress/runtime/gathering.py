@@ -157,5 +157,29 @@ def _gather_floats(vectors: int) -> Any:
     return gather
 
 
+def _total(vectors: int) -> Any:
+    """Return the function that adds up the codes in ``vectors`` vectors."""
+    width = vectors * LANES
+    codes, wide = ir.VectorType(ir.IntType(8), width), ir.VectorType(INT, width)
+
+    @intrinsic
+    def total(context, x, row, column):  # type: ignore[no-untyped-def]
+        """Return the sum of x[row, column:] as if every code were 128 larger."""
+        signature = types.int32(x, types.int64, types.int64)
+
+        def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
+            x, row, column = arrays(context, builder, signature.args, given)
+            # Unsigned bytes, which processors have an instruction to add up for.
+            found = builder.xor(x.load(row, column, codes), ir.Constant(codes, [128] * width))
+            add_up = function(builder, f"llvm.vector.reduce.add.v{width}i32", INT, [wide])
+            return builder.call(add_up, [builder.zext(found, wide)])
+
+        return signature, generate
+
+    return total
+
+
 gather_floats_one = _gather_floats(1)
 gather_floats_four = _gather_floats(4)
+total_one = _total(1)
+total_four = _total(4)

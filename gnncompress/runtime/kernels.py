@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from gnncompress.runtime.compiling import compiled, inlined
-from gnncompress.runtime.gathering import gather, gather_products, gather_weighted
+from gnncompress.runtime.gathering import gather, gather_products, gather_weighted, total_four, total_one
 from gnncompress.runtime.rounding import (
     ADD,
     AGAIN,
@@ -21,11 +21,11 @@ from gnncompress.runtime.rounding import (
     NONE,
     ROWS,
     of,
+    round_fitting_neighbours,
     round_neighbours,
     round_neighbours_one,
-    round_small_neighbours,
 )
-from gnncompress.runtime.vectors import LANES, total_four, total_one
+from gnncompress.runtime.vectors import LANES
 
 _compiled = compiled("contract", "nsz")
 # What the simulation does to one value at a time is done in its order, rounded as often: ranges that come from products
@@ -160,10 +160,10 @@ def _round_sums(sums, by, base, rows, numbers, clamps, second, other, out, r):  
 
 
 @_compiled
-def aggregate(starts, sources, x, zero, scale, shift, mean, numbers, second, small, other, first, last, out):  # type: ignore[no-untyped-def]
+def aggregate(starts, sources, x, zero, scale, shift, mean, numbers, second, fits, other, first, last, out):  # type: ignore[no-untyped-def]
     """Write the codes of sums, or means, of neighbours: sum of (x - zero) scale + shift; ``second`` as in finish.
 
-    ``small`` says that all values are ``within`` 32 bits, which makes them cheaper to clamp.
+    ``fits`` says that all values surely fit into 32 bits, which makes them cheaper to clamp.
     """
     by, base = np.full(ROWS, scale, np.float32), np.full(ROWS, shift, np.float32)
     whole_zero, clamps = np.int64(zero), clamps_of(numbers, second)
@@ -174,8 +174,8 @@ def aggregate(starts, sources, x, zero, scale, shift, mean, numbers, second, sma
             for row in range(ROWS if many else 1):
                 by[row] = scale / _f(max(starts[i + row + 1] - starts[i + row], 1))
         given = starts, sources, x, i, whole_zero, by, base, numbers, clamps, second, other, out, i - first
-        if many and small:
-            round_small_neighbours(*given)
+        if many and fits:
+            round_fitting_neighbours(*given)
         elif many:
             round_neighbours(*given)
         else:

@@ -25,7 +25,7 @@ _NOT_SAVED = (
 
 
 class ProgramModel(nn.Module):
-    """Runs a program on what the model that it was made of takes, on a CPU; it cannot be trained.
+    """Runs a program on what the model it was made of takes, on a CPU; it cannot be trained, and gradients end here.
 
     Values of the inputs beyond the range that was calibrated saturate and are counted. The first call compiles the
     kernels that it needs, once on a machine.
@@ -132,7 +132,9 @@ def _plain(name: str, value: Tensor) -> Tensor:
     if not value.is_cpu:
         raise ExecutionError(f"{name} is on {value.device}: kernels run on the CPU alone; give it {name}.cpu()")
     dtype = value.dtype
-    if dtype is not torch.float32 and dtype.is_floating_point:
+    if dtype is not torch.float32 and (dtype.is_floating_point or dtype.is_complex):
+        if dtype.is_complex:
+            raise ExecutionError(f"{name} is {dtype}: kernels take real numbers alone")
         value = value.float()
     return value.detach() if value.requires_grad else value
 
@@ -140,7 +142,7 @@ def _plain(name: str, value: Tensor) -> Tensor:
 @contextmanager
 def announced() -> Iterator[None]:
     """Say what is happening if the first call of a process takes more than a second: kernels are being compiled."""
-    timer = Timer(1.0, lambda: print("compiling kernels, once on this machine ...", file=sys.stderr))
+    timer = Timer(1.0, lambda: print("compiling kernels, each once on this machine ...", file=sys.stderr))
     timer.daemon = True
     timer.start()
     try:

@@ -15,7 +15,7 @@ from gnncompress.errors import ExecutionError
 from gnncompress.runtime import features, kernels, products
 from gnncompress.runtime.arrays import codes
 from gnncompress.runtime.program import Operation
-from gnncompress.runtime.rounding import MINUS_ZERO, NONE, SCALE, SHIFT
+from gnncompress.runtime.rounding import MINUS_ZERO, NONE, SCALE, SHIFT, fit
 from gnncompress.runtime.vectors import padded
 
 if TYPE_CHECKING:
@@ -208,18 +208,24 @@ class Linear(Operation):
     def _weight(self) -> products.Weight:
         return products.weight(self.weight, self.inputs, self.input_zero, bool(self.numbers[MINUS_ZERO].any()))
 
+    @cached_property
+    def _fits(self) -> bool:
+        # A sum, and what the zero points of the weight add to it, are of 32 bits each.
+        return fit(self.numbers, self.second, 2.0**32, self.numbers[SCALE], self.numbers[SHIFT])
+
     def bound(self, block: Block) -> Callable[[], object]:
         """Return what makes the rows of a block."""
         source, out = block.rows(self.source), block.rows(self.out)
         other = block.rows(self.other) if self.other else NO_OTHER
-        totals = block.scratch("totals", (len(out),), torch.float32)
 
-        def sums() -> np.ndarray:
-            return block.scratch("sums", (len(out), self.weight.shape[1]), torch.int32)
+        def rooms() -> tuple[np.ndarray, np.ndarray]:
+            sums = block.scratch("sums", (len(out), self.weight.shape[1]), torch.int32)
+            return sums, block.scratch("totals", (len(out),), torch.float32)
 
         if not self.floats and not isinstance(source, SparseCodes):
-            return products.bound(source, self._weight, totals, self.numbers, self.second, other, out, sums)
-        return partial(self._multiply_and_finish, source, block.first, block.last, sums(), totals, other, out)
+            fits = self._fits and other.dtype == np.int8
+            return products.bound(source, self._weight, self.numbers, fits, self.second, other, out, rooms)
+        return partial(self._multiply_and_finish, source, block.first, block.last, *rooms(), other, out)
 
     def _multiply_and_finish(
         self, source: Any, first: int, last: int, sums: np.ndarray, totals: np.ndarray, other: np.ndarray,

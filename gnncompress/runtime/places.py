@@ -87,6 +87,13 @@ class Places:
     _bytes: dict[int, np.ndarray] = field(default_factory=dict)
     _tensors: dict[str, tuple[np.ndarray, torch.Tensor]] = field(default_factory=dict)
 
+    def keep(self, first: int, end: int, bound: Bound | None) -> None:
+        """Keep what the phases from ``first`` to ``end`` are bound to, in place of all that any of them was."""
+        for begin in [begin for begin, one in self.bound.items() if begin < end and one.end > first]:
+            del self.bound[begin]
+        if bound is not None:
+            self.bound[first] = bound
+
     def room(self, name: str, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:
         """Return the room of a register, the one that it had before if it fits; new room if it has no number."""
         found = self._arrays.get(name)
@@ -107,11 +114,12 @@ class Places:
             return tensor_of(value, program.width)
         return self.tensor(program.result, value, program.width).clone()
 
-    def tensor(self, name: str, array: np.ndarray, width: int) -> torch.Tensor:
+    def tensor(self, name: str, array: np.ndarray, width: int = 0) -> torch.Tensor:
         """Return the first columns of a register's room as a tensor, all of them if ``width`` is 0."""
         known = self._tensors.get(name)
         if known is None or known[0] is not array:
-            known = self._tensors[name] = array, tensor_of(array, width)
+            with torch.inference_mode(False):  # one made in inference mode could not be written to outside of it
+                known = self._tensors[name] = array, tensor_of(array, width)
         return known[1]
 
     def _part(self, number: int, shape: tuple[int, ...], dtype: torch.dtype) -> np.ndarray:

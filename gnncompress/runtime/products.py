@@ -20,7 +20,6 @@ from gnncompress.runtime import dots
 from gnncompress.runtime.arrays import empty
 from gnncompress.runtime.compiling import compiled
 from gnncompress.runtime.kernels import clamps_of, finish, row_sum, row_sums
-from gnncompress.runtime.rounding import SCALE, SHIFT, within
 from gnncompress.runtime.vectors import LANES
 
 # Set to anything, this keeps to torch.
@@ -88,18 +87,21 @@ def multiply(x: np.ndarray, by: Weight, sums: np.ndarray, totals: np.ndarray) ->
 
 
 def bound(
-    x: np.ndarray, by: Weight, totals: np.ndarray, numbers: np.ndarray, second: int, other: np.ndarray, out: np.ndarray,
-    sums: Callable[[], np.ndarray],
+    x: np.ndarray, by: Weight, numbers: np.ndarray, fits: bool, second: int, other: np.ndarray, out: np.ndarray,
+    rooms: Callable[[], tuple[np.ndarray, np.ndarray]],
 ) -> Callable[[], object]:  # fmt: skip
-    """Return what writes a product's codes; ``totals`` and ``sums()`` are room for sums of rows and the product."""
-    if by.packed is not None and within(numbers, second, 2.0**32, numbers[SCALE], numbers[SHIFT], other):
+    """Return what writes a product's codes; ``rooms()`` are room for the product and for the sums of rows.
+
+    ``fits`` says that all values surely fit into 32 bits.
+    """
+    if by.packed is not None and fits:
         less = by.inputs * by.zero
         return partial(_product, x, by.packed, by.start, by.has_zeros, less, numbers, second, other, out)
-    room = sums()
+    sums, totals = rooms()
 
     def portable() -> None:
-        multiply(x, by, room, totals)
-        finish(room, totals, numbers, second, other, out)
+        multiply(x, by, sums, totals)
+        finish(sums, totals, numbers, second, other, out)
 
     return portable
 

@@ -46,13 +46,13 @@ class Rounding:
     rounded. Then clamped: by LOW and HIGH if there is no second, else by LOW_2 and HIGH_2; ``clamps`` are
     these as codes.
 
-    ``small`` says that all values surely are ``within`` 32 bits.
+    ``fits`` says that all values surely fit into 32 bits, before they are clamped.
     """
 
     def __init__(
-        self, builder: Any, table: Any, clamps: Any, columns: Sequence[Any], first: First, second: int, small: bool
+        self, builder: Any, table: Any, clamps: Any, columns: Sequence[Any], first: First, second: int, fits: bool
     ) -> None:
-        self.builder, self.columns, self.first, self.second, self.small = builder, columns, first, second, small
+        self.builder, self.columns, self.first, self.second, self.fits = builder, columns, first, second, fits
         wanted = {"zeros": [MINUS_ZERO, SCALE, SHIFT], "plain": [SCALE, SHIFT], "row": []}[first]
         wanted = wanted + {NONE: [HIGH], AGAIN: [], ADD: [LOW, HIGH]}[second]
         wanted += [] if second == NONE else [SCALE_2, SHIFT_2, HIGH_2]
@@ -79,7 +79,7 @@ class Rounding:
                 v = call(self.multiply_add, [number[MINUS_ZERO], a, v])
             v = call(self.multiply_add, [v, number[SCALE], number[SHIFT]])
         if self.second == NONE:
-            return call(self.to_nearest, [v if self.small else self._at_most(v, number[HIGH])])
+            return call(self.to_nearest, [v if self.fits else self._at_most(v, number[HIGH])])
         v = call(self.nearest, [v])
         shift = number[SHIFT_2]
         if self.second == ADD:
@@ -87,7 +87,7 @@ class Rounding:
             added = self._added(other, row, self.columns[which])
             shift = call(self.multiply_add, [added, number[OTHER], shift])
         v = call(self.multiply_add, [v, number[SCALE_2], shift])
-        return call(self.to_nearest, [v if self.small else self._at_most(v, number[HIGH_2])])
+        return call(self.to_nearest, [v if self.fits else self._at_most(v, number[HIGH_2])])
 
     def codes(self, whole: Sequence[Any]) -> Any:
         """Return the codes of a row's vectors, clamped, which costs a quarter for bytes."""
@@ -170,7 +170,7 @@ def _rows(rows: int, first: First, seconds: Sequence[int]) -> Any:
     return round_rows
 
 
-def _neighbours(rows: int, small: bool) -> Any:
+def _neighbours(rows: int, fits: bool) -> Any:
     """Return the function that adds up the neighbours' codes of ``rows`` nodes, and rounds the sums."""
 
     @intrinsic
@@ -201,7 +201,7 @@ def _neighbours(rows: int, small: bool) -> Any:
 
                 def way(of: int) -> Callable[[], None]:
                     def make() -> None:
-                        rounding = Rounding(builder, table, clamps, columns, "row", of, small)
+                        rounding = Rounding(builder, table, clamps, columns, "row", of, fits)
                         round_all(rounding, sums, scales, shifts, other, targets, out)
 
                     return make
@@ -217,15 +217,13 @@ def _neighbours(rows: int, small: bool) -> Any:
 
 
 round_neighbours, round_neighbours_one = _neighbours(ROWS, False), _neighbours(1, False)
-round_small_neighbours = _neighbours(ROWS, True)
+round_fitting_neighbours = _neighbours(ROWS, True)
 
 
-def within(numbers: np.ndarray, second: int, size: float, scale: Any, shift: Any, other: np.ndarray) -> bool:
-    """Say whether no value can be beyond 32 bits before it is clamped, whatever sums of up to ``size`` come."""
+def fit(numbers: np.ndarray, second: int, size: float, scale: Any, shift: Any) -> bool:
+    """Say whether values surely fit into 32 bits before they are clamped: of sums of up to ``size``, codes added."""
     v = size * np.abs(scale) + np.abs(shift)
     if second == ADD:
-        if other.dtype != np.int8:
-            return False
         v = np.abs(numbers[[LOW, HIGH]]).max(0)
     if second != NONE:
         v = v * np.abs(numbers[SCALE_2]) + np.abs(numbers[SHIFT_2]) + 128 * np.abs(numbers[OTHER])

@@ -1,4 +1,4 @@
-"""Vectors in the processor's registers: arrays read and written sixteen values at a time, and rows added up.
+"""Vectors in the processor's registers: arrays read and written sixteen values at a time.
 
 This module, ``gathering``, ``features``, ``rounding`` and ``dots`` are the ones that speak LLVM. Numba's own loops do
 the same two to five times more slowly: they keep sums in memory, read the numbers of each channel again for every row,
@@ -8,13 +8,12 @@ and ask row by row whether arrays overlap. Rows of codes are whole vectors: ``pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import reduce
+from functools import lru_cache, partial, reduce
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
-from numba.extending import intrinsic
+from numba.core.registry import cpu_target
 
 LANES = 16
 # So many vectors side by side are a whole register of codes.
@@ -30,11 +29,14 @@ def padded(width: int) -> int:
 
 
 def has(feature: str) -> bool:
-    """Say whether this processor has a feature, by LLVM's name for it."""
-    try:
-        return bool(llvmlite.binding.get_host_cpu_features().get(feature))
-    except RuntimeError:  # LLVM does not know this kind of processor
-        return False
+    """Say whether the processor that numba compiles for has a feature, by LLVM's name for it."""
+    return f"+{feature}" in features_of_target().split(",")
+
+
+@lru_cache
+def features_of_target() -> str:
+    """Return the features of that processor: this one's, unless numba's settings say otherwise."""
+    return str(cpu_target.target_context.codegen().magic_tuple()[2])
 
 
 class Array:
@@ -151,7 +153,7 @@ def narrowed(builder: Any, vectors: Sequence[Any]) -> Any:
     for name, bound in (("smax", -128), ("smin", 127)):
         limit = function(builder, f"llvm.{name}.v{LANES}i32", INTS, [INTS] * 2)
         found = [builder.call(limit, [one, ir.Constant(INTS, [bound] * LANES)]) for one in found]
-    return reduce(lambda a, b: _side_by_side(builder, a, b), [builder.trunc(one, BYTES) for one in found])
+    return reduce(partial(_side_by_side, builder), [builder.trunc(one, BYTES) for one in found])
 
 
 def _side_by_side(builder: Any, first: Any, second: Any) -> Any:
@@ -160,29 +162,3 @@ def _side_by_side(builder: Any, first: Any, second: Any) -> Any:
     padding = ir.Constant(ir.VectorType(INT, a), [*range(b), *[0] * (a - b)])
     wide = builder.shuffle_vector(second, second, padding)
     return builder.shuffle_vector(first, wide, ir.Constant(ir.VectorType(INT, a + b), list(range(a + b))))
-
-
-def _total(vectors: int) -> Any:
-    """Return the function that adds up the codes in ``vectors`` vectors."""
-    width = vectors * LANES
-    codes, wide = ir.VectorType(ir.IntType(8), width), ir.VectorType(INT, width)
-
-    @intrinsic
-    def total(context, x, row, column):  # type: ignore[no-untyped-def]
-        """Return the sum of x[row, column:] as if every code were 128 larger."""
-        signature = types.int32(x, types.int64, types.int64)
-
-        def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-            x, row, column = arrays(context, builder, signature.args, given)
-            # Unsigned bytes, which processors have an instruction to add up for.
-            found = builder.xor(x.load(row, column, codes), ir.Constant(codes, [128] * width))
-            add_up = function(builder, f"llvm.vector.reduce.add.v{width}i32", INT, [wide])
-            return builder.call(add_up, [builder.zext(found, wide)])
-
-        return signature, generate
-
-    return total
-
-
-total_one = _total(1)
-total_four = _total(4)

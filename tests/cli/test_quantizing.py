@@ -154,6 +154,14 @@ def test_the_official_protocol_chooses_by_the_test_set(cli: Cli, runs: Path) -> 
     assert run["metrics"]["evaluate.accuracy"] >= honest["metrics"]["evaluate.accuracy"]
 
 
+def test_an_unknown_scheme_is_named_whatever_options_it_is_given(cli: Cli) -> None:
+    refused = cli("quantize", "--scheme", "int8", "--execute", "integer")
+    assert refused.code == 2
+    assert "int8" in refused.err
+    assert "ptq-int8" in refused.err
+    assert "no such option" not in refused.err
+
+
 def test_dry_run_lists_every_quantizer(cli: Cli) -> None:
     result = cli("quantize", "--scheme", "dq-int8", "--dry-run")
     assert result.code == 0, result.err
@@ -273,7 +281,23 @@ def test_integer_execution_that_cannot_be(cli: Cli, options: list[str], message:
 
 
 def test_a_model_that_cannot_run_in_integers_says_so(cli: Cli, data_root: Path, tmp_path: Path) -> None:
-    options = ["--epochs", 1, "--finetune-epochs", 1, "-o", tmp_path, "--data-root", data_root]
-    result = cli("quantize", "-w", "proteins", "--scheme", "dq-int8", "--execute", "integer", *options)
-    assert result.code == 1
-    assert "HGPSL: its forward cannot be followed" in result.err
+    options = ["--scheme", "dq-int8", "--execute", "integer", *QUICK, "-o", tmp_path]
+    known = cli("quantize", "-w", "proteins", *options, "--data-root", data_root)
+    assert known.code == 2
+    one_line(known, "--execute integer: model hgpsl has no integer execution; leave the option out")
+    assert list(tmp_path.iterdir()) == [], "nothing was trained"
+    model = tmp_path / "bent.py"
+    model.write_text(
+        "from torch import nn\n"
+        "from torch_geometric.nn import GCNConv\n"
+        "class Bent(nn.Module):\n"
+        "    def __init__(self, features, classes):\n"
+        "        super().__init__()\n"
+        "        self.conv = GCNConv(features, classes)\n"
+        "    def forward(self, x, edge_index):\n"
+        "        out = self.conv(x, edge_index)\n"
+        "        return out if out.detach().sum() > 0 else -out\n"
+    )
+    own = cli("quantize", "-m", f"{model}:Bent", *options)
+    assert own.code == 1
+    assert "Bent: its forward cannot be followed" in own.err

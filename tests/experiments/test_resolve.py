@@ -180,3 +180,21 @@ def test_a_model_without_its_channels_is_trained_as_long_as_the_dense_one() -> N
         assert finetune is not None
         lengths[method] = finetune.epochs
     assert lengths == {"global": 30, "structured": 60}
+
+
+@pytest.mark.parametrize(
+    ("model", "dataset", "task"),
+    [
+        ("supergat", "digits", None),
+        ("ness", "digits", "link-prediction"),
+        ("walkpool", "digits", "link-prediction"),
+        ("hgpsl", "digits-grid", None),
+    ],
+)
+def test_models_without_integer_execution_are_refused_before_anything_is_trained(
+    model: str, dataset: str, task: str | None
+) -> None:
+    asked = {"dataset": dataset, "model": model, "task": task, "method": "quantize", "scheme": "dq-int8"}
+    assert resolve(**asked).model == model
+    with pytest.raises(UsageError, match=f"--execute integer: model {model} has no integer execution; leave"):
+        resolve(**asked, execute="integer")

@@ -23,7 +23,7 @@ from gnncompress.runtime.rounding import (
     SCALE_2,
     SHIFT,
     SHIFT_2,
-    within,
+    fit,
 )
 from gnncompress.runtime.vectors import padded
 from tests.runtime.helpers import (
@@ -237,11 +237,11 @@ def test_neighbours_are_added_up(
         rows = slice(first, last)
         added = other[rows] if second == ADD else other
         scalars = f(zero), scale, shift, mean
-        small = within(numbers, second, 2.0**31, scale, shift, added)
-        assert small == (kind is np.int8)
+        fits = fit(numbers, second, 2.0**31, scale, shift) and added.dtype == np.int8
+        assert fits == (kind is np.int8)
         given = graph.starts, graph.sources, x, *scalars, numbers, second
         kernels.aggregate(*given, False, added, first, last, room.out)
-        if small:
+        if fits:
             clamped = room.codes().copy()
             room.out[...] = POISON
             kernels.aggregate(*given, True, added, first, last, room.out)
@@ -253,7 +253,7 @@ def test_neighbours_are_added_up(
 
 @some
 @given(seed=SEEDS, second=st.sampled_from([NONE, AGAIN, ADD]), size=st.floats(-9, 9), sums=st.booleans())
-def test_values_within_32_bits_are_told(seed: int, second: int, size: float, sums: bool) -> None:
+def test_values_that_fit_into_32_bits_are_told(seed: int, second: int, size: float, sums: bool) -> None:
     rng = np.random.default_rng(seed)
     numbers = random_numbers(rng, 5, 10.0**size, exact=False)
     other = random_codes(rng, 1, 5)
@@ -262,10 +262,9 @@ def test_values_within_32_bits_are_told(seed: int, second: int, size: float, sum
         v = np.clip(np.rint(v), numbers[LOW], numbers[HIGH]) + other[0].astype(np.float64) * numbers[OTHER]
     if second != NONE:
         v = np.rint(v) * numbers[SCALE_2] + numbers[SHIFT_2]
-    small = within(numbers, second, 2.0**31, numbers[SCALE], numbers[SHIFT], other)
-    assert not small or (np.abs(v) < 2**31).all()
-    assert small or second == ADD or size < 4, "all but far too large scales are small"
-    assert not within(numbers, ADD, 1.0, 0.1, 0.0, other.astype(f)), "floats may be of any size"
+    fits = fit(numbers, second, 2.0**31, numbers[SCALE], numbers[SHIFT])
+    assert not fits or (np.abs(v) < 2**31).all()
+    assert fits or second == ADD or size < 4, "all but far too large scales fit"
 
 
 @some

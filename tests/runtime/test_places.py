@@ -14,7 +14,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gnncompress.errors import ExecutionError
+from gnncompress.runtime.aggregation import Pool
+from gnncompress.runtime.floating import Call, FloatLinear, Rows
 from gnncompress.runtime.model import ProgramModel
+from gnncompress.runtime.operations import Quantize, Values
 from gnncompress.runtime.places import Bound, Mark, Places, bind, taken_in_turns
 from gnncompress.runtime.program import Operation, Program
 from tests.runtime.test_executor import features, large, some_edges
@@ -158,3 +162,98 @@ def test_calls_at_once_have_places_of_their_own() -> None:
         found = list(pool.map(lambda number: model(*graphs[number % 4]), range(200)))
     for number, result in enumerate(found):
         torch.testing.assert_close(result, wanted[number % 4], rtol=0, atol=0)
+
+
+def summed(*more: Operation, result: str = "out") -> Program:
+    """Features added up over their graphs, and what follows."""
+    table = np.ones(5, np.float32), np.zeros(5, np.float32)
+    return Program(
+        (
+            Rows("rows", "x", 5),
+            Quantize("c", "rows", 0.125, 0, -128, 127, 5),
+            Pool("out", "c", "batch", False, *table),
+            *more,
+        ),
+        ("x", "batch"),
+        result,
+        5,
+    )
+
+
+def test_modes_of_torch_in_turns_change_nothing() -> None:
+    program, batch = summed(), torch.arange(12) // 4
+    model = ProgramModel(program)
+    for number, mode in enumerate([torch.inference_mode, torch.no_grad, torch.enable_grad] * 2):
+        with mode():
+            x = features(12, number).requires_grad_(number % 2 == 0)
+            found, wanted = model(x, batch), ProgramModel(program)(x, batch)
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)
+        assert not found.requires_grad
+
+
+def test_results_stay_as_they_are_whatever_is_called_next() -> None:
+    identity = FloatLinear("a", "x", np.eye(5, dtype=np.float32), np.zeros(5, np.float32))
+    table = np.ones(5, np.float32), np.zeros(5, np.float32)
+    steps = identity, Quantize("c", "a", 0.125, 0, -128, 127, 5), Pool("out", "c", "batch", False, *table)
+    model = ProgramModel(Program(steps, ("x", "batch"), "out", 5))
+    with torch.inference_mode():
+        unversioned = [features(12, seed) for seed in (1, 2)]
+    few, many = torch.arange(12) // 6, torch.arange(12) // 4
+    held = []
+    for x, batch in [(0, few), (3, many), (0, few), (1, few), (3, few), (0, many), (1, many), (3, many)]:
+        given = unversioned[x] if x < 2 else features(12, x)
+        result = model(given, batch)
+        torch.testing.assert_close(result, ProgramModel(model.program)(given, batch), rtol=0, atol=0)
+        held.append((result, result.clone()))
+    for result, before in held:
+        assert torch.equal(result, before)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        Call("same", ("out",), (5,), lambda v: v, "identity"),
+        Call("same", ("out",), (5,), lambda v: v[:, :3], "a view"),
+    ],
+)
+def test_what_a_function_of_torch_was_given_is_not_written_to_again(last: Call) -> None:
+    model, batch = ProgramModel(summed(last, result="same")), torch.arange(12) // 4
+    held = [(found := model(features(12, seed), batch), found.clone()) for seed in range(5)]
+    assert not torch.equal(held[0][1], held[1][1])
+    for result, before in held:
+        assert torch.equal(result, before)
+
+
+def test_what_a_function_of_torch_was_given_row_by_row_is_not_either() -> None:
+    table = (np.arange(-128, 128, dtype=np.float32) / 8)[:, None]
+    steps = Quantize("c", "x", 0.125, 0, -128, 127, 5), Values("v", "c", table, 5)
+    same = Call("same", ("v",), (5,), lambda v: v, "identity")
+    model = ProgramModel(Program((*steps, same), ("x",), "same", 5))
+    held = [(found := model(features(12, seed)), found.clone()) for seed in range(5)]
+    assert not torch.equal(held[0][1], held[1][1])
+    for result, before in held:
+        assert torch.equal(result, before)
+
+
+def test_all_that_a_call_repeats_is_one_and_new_bounds_replace_old_ones() -> None:
+    model, batch = ProgramModel(summed()), torch.arange(12) // 4
+    for seed in range(3):
+        model(features(12, seed), batch)
+    (workspace,) = model._plan._idle
+    assert [(first, one.end) for first, one in workspace.places.bound.items()] == [(1, 3)]
+    assert [mark.name for mark in workspace.places.bound[1].read] == ["rows", "batch"]
+    bound = Bound((), {}, (), 3)
+    workspace.places.keep(0, 2, None)
+    assert workspace.places.bound == {}, "it overlaps what is bound anew"
+    workspace.places.keep(0, 3, bound)
+    workspace.places.keep(3, 4, Bound((), {}, (), 4))
+    assert list(workspace.places.bound) == [0, 3]
+
+
+def test_features_of_other_dimensions_are_refused() -> None:
+    model, batch = ProgramModel(summed()), torch.zeros(5, dtype=torch.long)
+    for x in (torch.ones(5), torch.ones(()), torch.ones(5, 5, 1)):
+        with pytest.raises(ExecutionError, match=r"rows: features \[nodes, 5\] are expected, not \["):
+            model(x, batch)
+    with pytest.raises(ExecutionError, match=r"x is torch\.complex64: kernels take real numbers alone"):
+        model(torch.ones(5, 5, dtype=torch.complex64), batch)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
-import llvmlite.binding
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnncompress.runtime import arrays, dots, products
-from gnncompress.runtime.rounding import ADD, AGAIN, MINUS_ZERO, NONE, SCALE, SCALE_2, SHIFT
+from gnncompress.runtime import arrays, dots, products, vectors
+from gnncompress.runtime.model import ProgramModel
+from gnncompress.runtime.rounding import ADD, AGAIN, MINUS_ZERO, NONE, SCALE, SCALE_2, SHIFT, fit
 from gnncompress.runtime.vectors import padded
 from tests.runtime.helpers import (
     NO_OTHER,
@@ -28,6 +32,7 @@ from tests.runtime.helpers import (
     rounded_twice,
     slack_of,
 )
+from tests.runtime.test_executor import features, small, some_edges
 
 needs_instruction = pytest.mark.skipif(not dots.available(), reason="this processor has no AVX-512 VNNI")
 PATHS = [pytest.param(False, id="torch"), pytest.param(True, id="instruction", marks=needs_instruction)]
@@ -71,7 +76,8 @@ def product(
     with path(instruction):
         by = products.weight(weight, inputs, zero, bool(numbers[MINUS_ZERO].any()))
         assert (by.packed is not None) == instruction
-        products.bound(x, by, totals, numbers, second, other, room[1:-1], lambda: sums)()
+        fits = fit(numbers, second, 2.0**32, numbers[SCALE], numbers[SHIFT]) and other.dtype == np.int8
+        products.bound(x, by, numbers, fits, second, other, room[1:-1], lambda: (sums, totals))()
     assert (room[[0, -1]] == POISON).all()
     return room[1:-1]
 
@@ -194,16 +200,26 @@ def test_a_processor_without_the_instruction_is_told_of_once(monkeypatch: pytest
 
 
 @pytest.mark.parametrize(
-    ("features", "wanted"), [({"avx512vnni": True}, True), ({"avx512vnni": False}, False), ({}, False)]
+    ("features", "wanted"), [("+avx2,+avx512vnni", True), ("+avx2,-avx512vnni", False), ("", False)]
 )
-def test_the_instruction_is_asked_for(features: dict[str, bool], wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", lambda: features)
+def test_the_instruction_is_asked_for(features: str, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(vectors, "features_of_target", lambda: features)
     assert dots.available.__wrapped__() is wanted
 
 
-def test_a_processor_that_llvm_does_not_know_lacks_the_instruction(monkeypatch: pytest.MonkeyPatch) -> None:
-    def unknown() -> None:
-        raise RuntimeError
-
-    monkeypatch.setattr(llvmlite.binding, "get_host_cpu_features", unknown)
-    assert not dots.available.__wrapped__()
+def test_processors_without_wide_vectors_give_the_same(tmp_path: Path) -> None:
+    script = (
+        "import sys, numpy as np\n"
+        "from gnncompress.runtime import dots\n"
+        "from gnncompress.runtime.model import ProgramModel\n"
+        "from tests.runtime.test_executor import features, small, some_edges\n"
+        "assert not dots.available()\n"
+        "np.save(sys.argv[1], ProgramModel(small())(features(90), some_edges(90, 300)).numpy())\n"
+    )
+    plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    given = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "found.npy")]
+    root = Path(__file__).parents[2]
+    made = subprocess.run(given, env={**os.environ, **plain}, cwd=root, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stderr
+    wanted = ProgramModel(small())(features(90), some_edges(90, 300)).numpy()
+    np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), wanted)
