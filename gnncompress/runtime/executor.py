@@ -17,7 +17,7 @@ import torch
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime.arrays import empty
 from gnncompress.runtime.graphs import Memory
-from gnncompress.runtime.places import Bound, Places, bind, taken_in_turns
+from gnncompress.runtime.places import Bound, Places, taken_in_turns
 from gnncompress.runtime.program import Operation, Program
 
 Calls = Sequence[Callable[[], object]]
@@ -174,7 +174,7 @@ class Plan:
         for at in range(first, len(self.phases)):
             phase = self.phases[at]
             made, calls = _run(phase, env, workspace)
-            bound = None if calls is None else bind(env, phase.read, made, calls, at + 1)
+            bound = None if calls is None else workspace.places.bind(env, phase.read, made, calls, at + 1)
             for name in phase.dropped:
                 env.pop(name, None)
             if bound is None:

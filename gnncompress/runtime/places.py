@@ -56,23 +56,6 @@ class Bound:
         return Bound(self.read + new, self.made | other.made, self.calls + other.calls, other.end)
 
 
-def bind(
-    env: Mapping[str, Any], names: Sequence[str], made: dict[str, Any], calls: Sequence[Callable[[], object]], end: int
-) -> Bound | None:
-    """Return a phase as it ran, None if it read a tensor that knows no version."""
-    marks = []
-    for name in names:
-        value = env.get(name)
-        if isinstance(value, torch.Tensor):
-            version = version_of(value)
-            if version is None:
-                return None
-            marks.append(Mark(name, weakref.ref(value), version))
-        else:
-            marks.append(Mark(name, value))
-    return Bound(tuple(marks), made, tuple(calls), end)
-
-
 @dataclass
 class Places:
     """The places of the registers of one call at a time, by the numbers that ``taken_in_turns`` gave them.
@@ -86,6 +69,32 @@ class Places:
     _arrays: dict[str, np.ndarray] = field(default_factory=dict)
     _bytes: dict[int, np.ndarray] = field(default_factory=dict)
     _tensors: dict[str, tuple[np.ndarray, torch.Tensor]] = field(default_factory=dict)
+
+    def bind(
+        self,
+        env: Mapping[str, Any],
+        names: Sequence[str],
+        made: dict[str, Any],
+        calls: Sequence[Callable[[], object]],
+        end: int,
+    ) -> Bound | None:
+        """Return a phase as it ran, None if it read a tensor that knows no version, or an array that has no place.
+
+        The former may change unseen; the latter will not come again, and would only be kept alive.
+        """
+        marks = []
+        for name in names:
+            value = env.get(name)
+            if isinstance(value, torch.Tensor):
+                version = version_of(value)
+                if version is None:
+                    return None
+                marks.append(Mark(name, weakref.ref(value), version))
+            elif isinstance(value, np.ndarray) and not self.has(name, value):
+                return None
+            else:
+                marks.append(Mark(name, value))
+        return Bound(tuple(marks), made, tuple(calls), end)
 
     def keep(self, first: int, end: int, bound: Bound | None) -> None:
         """Keep what the phases from ``first`` to ``end`` are bound to, in place of all that any of them was."""

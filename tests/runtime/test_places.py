@@ -19,7 +19,7 @@ from gnncompress.runtime.aggregation import Pool
 from gnncompress.runtime.floating import Call, FloatLinear, Rows
 from gnncompress.runtime.model import ProgramModel
 from gnncompress.runtime.operations import Quantize, Values
-from gnncompress.runtime.places import Bound, Mark, Places, bind, taken_in_turns
+from gnncompress.runtime.places import Bound, Mark, Places, taken_in_turns
 from gnncompress.runtime.program import Operation, Program
 from tests.runtime.test_executor import features, large, some_edges
 
@@ -95,8 +95,9 @@ def test_a_result_is_a_copy_of_what_the_next_call_makes_in_its_place() -> None:
 
 
 def test_a_mark_knows_the_very_same_value() -> None:
-    tensor, array = torch.zeros(3), np.zeros(3)
-    made = bind({"t": tensor, "a": array, "n": None}, ("t", "a", "n", "left out"), {}, (), 1)
+    places, tensor = Places({"a": 0}), torch.zeros(3)
+    array = places.room("a", (3, 16), torch.int8)
+    made = places.bind({"t": tensor, "a": array, "n": None}, ("t", "a", "n", "left out"), {}, (), 1)
     assert made is not None
     assert made.run_again({"t": tensor, "a": array})
     assert not made.run_again({"t": tensor.clone(), "a": array})
@@ -110,7 +111,7 @@ def test_a_mark_knows_the_very_same_value() -> None:
 
 def test_a_tensor_that_is_gone_is_not_mistaken_for_one_that_is_left_out() -> None:
     tensor = torch.zeros(3)
-    made = bind({"t": tensor}, ("t",), {}, (), 1)
+    made = Places({}).bind({"t": tensor}, ("t",), {}, (), 1)
     assert made is not None
     del tensor
     gc.collect()
@@ -120,7 +121,14 @@ def test_a_tensor_that_is_gone_is_not_mistaken_for_one_that_is_left_out() -> Non
 def test_what_read_a_tensor_without_a_version_is_not_bound() -> None:
     with torch.inference_mode():
         tensor = torch.zeros(3)
-    assert bind({"t": tensor}, ("t",), {}, (), 1) is None
+    assert Places({}).bind({"t": tensor}, ("t",), {}, (), 1) is None
+
+
+def test_arrays_that_have_no_place_are_not_kept_alive() -> None:
+    places, array = Places({"a": 0}), np.zeros((3, 16), np.int8)
+    assert places.bind({"a": array}, ("a",), {}, (), 1) is None
+    room = places.room("a", (3, 16), torch.int8)
+    assert places.bind({"a": room}, ("a",), {}, (), 1) is not None
 
 
 def test_phases_joined_ask_only_for_what_they_did_not_make() -> None:
