@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +17,7 @@ from gnncompress.runtime import aggregation, executor, places
 from gnncompress.runtime.aggregation import Aggregate, Edges, Largest, Pool, PoolLargest
 from gnncompress.runtime.arrays import numbers
 from gnncompress.runtime.executor import phases_of
-from gnncompress.runtime.floating import Call
+from gnncompress.runtime.floating import Call, Rows
 from gnncompress.runtime.model import ProgramModel
 from gnncompress.runtime.operations import Add, Linear, LookUp, Quantize, Rescale, Values
 from gnncompress.runtime.program import Operation, Program
@@ -516,3 +516,23 @@ def test_columns_that_pad_do_not_count_in_the_sums_of_rows(what: str) -> None:
     found = model(torch.zeros(2, WIDTH), torch.zeros(2, 0, dtype=torch.long))
     # All five codes are 13, and all weights 1 with the zero point 2.
     assert found.tolist() == [[np.rint(0.5 * 5 * 13 * (1 - 2)) / 8] * 3] * 2
+
+
+@pytest.mark.parametrize("kind", ["product", "sum", "sum and codes", "sum and floats"])
+def test_values_beyond_all_whole_numbers_become_the_ends(kind: str) -> None:
+    x = torch.tensor([-1.0, 0.0, 1.0, 1e12, -1e12]).repeat(2)[:, None].expand(10, WIDTH).contiguous()
+    huge = {SCALE: 1e12, OTHER: 1e12, SCALE_2: 1}
+    codes = Quantize("codes", "x", 0.125, 0, -128, 127, WIDTH)
+    around = Aggregate("out", "around", "codes", 0, 1e12 if kind == "sum" else 0.0, 0.0, False, numbers(WIDTH, huge))
+    made: dict[str, Operation] = {
+        "product": Linear("out", "codes", np.eye(16, dtype=np.int8), WIDTH, 0, numbers(WIDTH, huge), WIDTH),
+        "sum": around,
+        "sum and codes": replace(around, second=ADD, other="codes"),
+        "sum and floats": replace(around, second=ADD, other="rows"),
+    }
+    steps = codes, Rows("rows", "x", WIDTH), Edges("around", "edge_index", "codes"), made[kind]
+    values = Values("values", "out", np.arange(-128, 128, dtype=np.float32)[:, None], WIDTH)
+    model = ProgramModel(Program((*steps, values), ("x", "edge_index"), "values", WIDTH))
+    found = model(x, torch.arange(10).repeat(2, 1))
+    assert found[:, 0].tolist() == [-128, 0, 127, 127, -128] * 2
+    assert (found == found[:, :1]).all()
