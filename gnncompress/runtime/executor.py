@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from gnncompress.errors import ExecutionError
-from gnncompress.runtime.arrays import empty
+from gnncompress.runtime.arrays import empty, tensor_of
 from gnncompress.runtime.graphs import Memory
 from gnncompress.runtime.places import Bound, Places, taken_in_turns
 from gnncompress.runtime.program import Operation, Program
@@ -184,8 +184,24 @@ class Plan:
         return at + 1
 
 
-def phases_of(program: Program) -> tuple[Phase, ...]:
-    """Return a program's phases."""
+def step(program: Program, given: Mapping[str, Any], observe: Callable[[Operation, dict[str, Any]], None]) -> Any:
+    """Return the program's result, one operation after the other; ``observe`` may look at, and change, each register.
+
+    It is called after each operation with the operation and all registers by name. Nothing is counted or kept.
+    """
+    env = dict(given)
+    workspace = Workspace(Memory(), lambda name, clamped, of: None, Places({}))
+    for phase in phases_of(program, alone=True):
+        _run(phase, env, workspace)
+        if phase.operations[0].out in env:
+            observe(phase.operations[0], env)
+        for name in phase.dropped - {program.result}:
+            env.pop(name, None)
+    return tensor_of(env[program.result], program.width)
+
+
+def phases_of(program: Program, alone: bool = False) -> tuple[Phase, ...]:
+    """Return a program's phases; ``alone`` makes each operation a phase of its own."""
     groups: list[list[Operation]] = []
     alike: dict[str, str] = {}  # registers of one name have the same number of rows
     for operation in program.operations:
@@ -193,7 +209,7 @@ def phases_of(program: Program) -> tuple[Phase, ...]:
         alike[operation.out] = alike.get(like, like)
         last = groups[-1] if groups else []
         made = {before.out for before in last}
-        joins = operation.by_row and last and last[0].by_row and not made & set(operation.whole())
+        joins = not alone and operation.by_row and last and last[0].by_row and not made & set(operation.whole())
         if joins and alike[last[0].out] == alike[operation.out]:
             last.append(operation)
         else:

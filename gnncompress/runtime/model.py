@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from inspect import Parameter, Signature
 from threading import Event, Timer
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -24,33 +25,73 @@ _NOT_SAVED = (
 )
 
 
+class Variants(Protocol):
+    """Makes the programs of one model, one for each kind of call."""
+
+    @property
+    def parameters(self) -> Sequence[Parameter]:
+        """The parameters of calls."""
+
+    def first(self) -> Program:
+        """Return the program of the usual kind of call."""
+
+    def program(self, absent: frozenset[str], layouts: Mapping[str, torch.layout]) -> Program:
+        """Return the program of calls in which the inputs ``absent`` are None, and others have ``layouts``."""
+
+
+class Verifier(Protocol):
+    """Compares programs with the model that they were made of."""
+
+    def is_due(self, given: Mapping[str, Any]) -> bool:
+        """Say whether a call is to be compared."""
+
+    def verify(self, program: Program, given: Mapping[str, Any], random_state: Tensor) -> None:
+        """Run program and model on inputs, which no one else uses, and raise an ExecutionError if they differ."""
+
+
+class One:
+    """The only program of what is no model, such as a test's."""
+
+    def __init__(self, program: Program) -> None:
+        self._program = program
+        kind = Parameter.POSITIONAL_OR_KEYWORD
+        default = {name: None if name in program.optional else Parameter.empty for name in program.inputs}
+        self.parameters: Sequence[Parameter] = [Parameter(name, kind, default=default[name]) for name in program.inputs]
+
+    def first(self) -> Program:
+        """Return the program."""
+        return self._program
+
+    def program(self, absent: frozenset[str], layouts: Mapping[str, torch.layout]) -> Program:
+        """Return the program."""
+        return self._program
+
+
 class ProgramModel(nn.Module):
     """Runs a program on what the model it was made of takes, on a CPU; it cannot be trained, and gradients end here.
 
     Values of the inputs beyond the range that was calibrated saturate and are counted. The first call compiles the
-    kernels that it needs, once on a machine.
+    kernels that it needs, once on a machine. A ``verifier`` compares first calls with the model that the program was
+    made of; a call that differs raises.
 
     Raises:
         ExecutionError: for input that does not fit: features of another width, NaN or infinite values, node numbers
-            outside the features' rows, a node with more than 8,388,607 neighbours, tensors of an accelerator.
+            outside the features' rows, a node with more than 8,388,607 neighbours, tensors of an accelerator; if the
+            verifier finds that program and model differ.
+        QuantizationError: if the forward cannot be followed for this kind of call.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program | Variants, verifier: Verifier | None = None) -> None:
         super().__init__()
-        self.program = program
         self.context = Context()
-        self._plan = Plan(program, self.context)
-        self._without = None if program.without is None else Plan(program.without, self.context)
-        self.__signature__ = Signature(
-            [
-                Parameter(
-                    name,
-                    Parameter.POSITIONAL_OR_KEYWORD,
-                    default=None if name in program.optional else Parameter.empty,
-                )
-                for name in program.inputs
-            ]
-        )
+        self.verifier = verifier
+        self._variants: Variants = One(program) if isinstance(program, Program) else program
+        self.program = self._variants.first()
+        self._plans: dict[tuple[Any, ...], Plan] = {}
+        self.__signature__ = Signature(list(self._variants.parameters))
+        kinds = {one.kind for one in self._variants.parameters}
+        # Names of the arguments, if all may be given by position.
+        self._names = tuple(self.__signature__.parameters) if kinds <= {Parameter.POSITIONAL_OR_KEYWORD} else ()
         self.eval()
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
@@ -59,9 +100,14 @@ class ProgramModel(nn.Module):
         for name, value in given.items():
             if isinstance(value, Tensor):
                 given[name] = _plain(name, value)
-            elif (value is None and name not in self.program.optional) or isinstance(value, np.ndarray):
+            elif isinstance(value, np.ndarray):
                 raise ExecutionError(f"{name} must be a tensor, not {type(value).__name__}")
-        plan = self._chosen(given)
+        plan = self._plan_for(given)
+        if self.verifier is not None and self.verifier.is_due(given):
+            return self._verified(self.verifier, plan, given)
+        return self._run(plan, given)
+
+    def _run(self, plan: Plan, given: Mapping[str, Any]) -> Tensor:
         if _announced.is_set() and not torch.is_grad_enabled():
             result = plan.run(given)
         else:
@@ -69,13 +115,40 @@ class ProgramModel(nn.Module):
                 result = plan.run(given)
         return result
 
+    def _verified(self, verifier: Verifier, plan: Plan, given: Mapping[str, Any]) -> Tensor:
+        """Return the result of a call after program and model were compared on copies of its inputs."""
+        copies = {name: copied(value) for name, value in given.items()}
+        random_state = torch.get_rng_state()
+        result = self._run(plan, given)
+        verifier.verify(plan.program, copies, random_state)
+        return result
+
     def _given(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the arguments by name; those that are all there need no binding, which takes a while."""
-        if len(args) == len(self.program.inputs) and not kwargs:
-            return dict(zip(self.program.inputs, args, strict=True))
+        if self._names and len(args) == len(self._names) and not kwargs:
+            return dict(zip(self._names, args, strict=True))
         bound = self.__signature__.bind(*args, **kwargs)
         bound.apply_defaults()
         return dict(bound.arguments)
+
+    def _plan_for(self, given: Mapping[str, Any]) -> Plan:
+        """Return the program for calls of this kind, ready to run."""
+        kind = tuple(value.layout if isinstance(value, Tensor) else type(value) for value in given.values())
+        plan = self._plans.get(kind)
+        if plan is None:
+            absent = frozenset(name for name, value in given.items() if value is None)
+            for name in absent:
+                if self.__signature__.parameters[name].default is Parameter.empty:
+                    raise ExecutionError(f"{name} must be a tensor, not NoneType")
+            layouts = {
+                name: value.layout
+                for name, value in given.items()
+                if isinstance(value, Tensor) and value.layout != torch.strided
+            }
+            program = self._variants.program(absent, layouts)
+            known = next((one for one in self._plans.values() if one.program is program), None)
+            plan = self._plans[kind] = Plan(program, self.context) if known is None else known
+        return plan
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """Refuse to be saved: a checkpoint is that of the quantized model.
@@ -89,19 +162,7 @@ class ProgramModel(nn.Module):
         raise UsageError(_NOT_SAVED)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ProgramModel:
-        return ProgramModel(self.program)
-
-    def _chosen(self, given: Mapping[str, Any]) -> Plan:
-        """Return the program for the inputs that are given."""
-        if self._without is None:
-            return self._plan
-        tested = [name for name in self.program.inputs if name not in self._without.program.inputs]
-        missing = [name for name in tested if given[name] is None]
-        if missing and len(missing) < len(tested):
-            raise ExecutionError(
-                f"{', '.join(missing)} left out while {len(tested) - len(missing)} of its kind are given"
-            )
-        return self._without if missing else self._plan
+        return ProgramModel(self._variants, copy.copy(self.verifier))
 
     def saturation(self) -> list[Measurement]:
         """Return for each input that is rounded the fraction of values that were beyond its range, over all calls."""
@@ -125,6 +186,11 @@ class ProgramModel(nn.Module):
     def extra_repr(self) -> str:
         """Show the program."""
         return str(self.program)
+
+
+def copied(value: Any) -> Any:
+    """Return a copy of an argument, which a call may change."""
+    return value.clone() if hasattr(value, "clone") else copy.deepcopy(value)
 
 
 def _plain(name: str, value: Tensor) -> Tensor:

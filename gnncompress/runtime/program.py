@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -66,13 +66,21 @@ class Operation:
         return f"{self.out} = {type(self).__name__.lower()} {describe(self)}"
 
 
+class Place(NamedTuple):
+    """A value of the model that a program was made of: what the n-th call of a module returns, counted from 0."""
+
+    module: str
+    call: int
+
+
 @dataclass(frozen=True, eq=False)
 class Program:
     """Operations in the order of their execution, the names of the inputs, and the register that is the result.
 
     Inputs that are ``optional`` may be None. The result has ``width`` columns, 0 if that is not known. ``floats`` says
-    which layers run in floats, and why. ``without`` is the program for inputs of which none is given that only this
-    one has.
+    which layers run in floats, and why. ``stands_for`` says which values of the model registers hold, and ``calls`` how
+    often each module is called for them. ``within`` names the register to which an operation that was made part of
+    another rounds first.
     """
 
     operations: tuple[Operation, ...]
@@ -81,7 +89,9 @@ class Program:
     width: int = 0
     optional: tuple[str, ...] = ()
     floats: tuple[tuple[str, str], ...] = ()
-    without: Program | None = None
+    stands_for: Mapping[str, Place] = field(default_factory=dict)
+    calls: Mapping[str, int] = field(default_factory=dict)
+    within: Mapping[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         lines = [f"inputs {', '.join(self.inputs)}", *map(str, self.operations), f"result {self.result}"]
@@ -92,12 +102,12 @@ class Program:
 def describe(operation: Operation) -> str:
     """Return an operation's registers and numbers as text, of arrays their shape, or their range."""
     parts = []
-    for field in fields(operation):
-        value = getattr(operation, field.name)
-        if field.name == "numbers" and len(value) == NUMBERS:
+    for one in fields(operation):
+        value = getattr(operation, one.name)
+        if one.name == "numbers" and len(value) == NUMBERS:
             parts += [f"{name}={_shown(row)}" for name, row in zip(NAMES, value, strict=True) if row.any()]
-        elif field.name != "out" and not (isinstance(value, (str, bool)) and not value):
-            parts.append(f"{field.name}={_shown(value)}")
+        elif one.name != "out" and not (isinstance(value, (str, bool)) and not value):
+            parts.append(f"{one.name}={_shown(value)}")
     return " ".join(parts)
 
 

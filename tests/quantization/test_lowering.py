@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from inspect import signature
 from typing import Any
 
 import numpy as np
@@ -129,10 +130,10 @@ def test_sparse_features_give_what_dense_ones_give(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["gin", "graphsage", "gcn", "gat"])
 def test_fusing_changes_nothing(name: str) -> None:
-    program = lower(quantized(name))
+    model, data = quantized(name), inputs(name)
+    program, _ = lower(model, absent=list(signature(model.forward).parameters)[len(data) :])
     fused = fuse(program)
     assert len(fused.operations) < len(program.operations)
-    data = inputs(name)
     assert torch.equal(ProgramModel(program)(*data), ProgramModel(fused)(*data))
 
 
@@ -291,10 +292,10 @@ def test_values_of_a_rectifier_are_a_clamped_line() -> None:
 
 
 def test_a_rectifier_costs_nothing_and_an_elu_a_table() -> None:
-    kinds = {type(operation) for operation in lower(quantized("gcn")).operations}
+    kinds = {type(operation) for operation in lower(quantized("gcn"))[0].operations}
     assert Rescale in kinds
     assert LookUp not in kinds
-    assert LookUp in {type(operation) for operation in lower(quantized("gat")).operations}
+    assert LookUp in {type(operation) for operation in lower(quantized("gat"))[0].operations}
 
 
 @pytest.mark.parametrize("name", [*NODE_MODELS, *GRAPH_MODELS])

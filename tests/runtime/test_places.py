@@ -247,7 +247,7 @@ def test_all_that_a_call_repeats_is_one_and_new_bounds_replace_old_ones() -> Non
     model, batch = ProgramModel(summed()), torch.arange(12) // 4
     for seed in range(3):
         model(features(12, seed), batch)
-    (workspace,) = model._plan._idle
+    (workspace,) = next(iter(model._plans.values()))._idle
     assert [(first, one.end) for first, one in workspace.places.bound.items()] == [(1, 3)]
     assert [mark.name for mark in workspace.places.bound[1].read] == ["rows", "batch"]
     bound = Bound((), {}, (), 3)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
+from collections.abc import Callable
 
 from torch import nn
 
@@ -11,7 +11,9 @@ from gnncompress.errors import QuantizationError, UsageError
 from gnncompress.masks import make_permanent
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
 from gnncompress.quantization.lowering.fusing import fuse
-from gnncompress.quantization.lowering.tracing import lower
+from gnncompress.quantization.lowering.known import of_quantization
+from gnncompress.quantization.lowering.variants import Variants
+from gnncompress.quantization.lowering.verifying import Verifier
 from gnncompress.quantization.prepare import is_prepared, quantizers
 from gnncompress.quantization.weights import freeze, is_frozen, unreached
 from gnncompress.runtime.aggregation import Aggregate, Weighted
@@ -23,12 +25,13 @@ from gnncompress.runtime.program import Program
 __all__ = ["to_compiled", "to_integer"]
 
 
-def to_compiled(model: nn.Module) -> ProgramModel:
+def to_compiled(model: nn.Module, verify: bool = True) -> ProgramModel:
     """Return a model that computes what one of floats does, through compiled kernels; ``model`` stays as it is.
 
     Neighbours are added up without a tensor of messages; CSR features, and weights of which most are zero, take the
     time of what is not zero; pruning's masks are made permanent. What no rule is known for torch computes. The order of
-    sums is another, so the last bits may differ.
+    sums is another, so the last bits may differ. With ``verify`` the first calls are compared with the model, see
+    ``lowering.verifying``; such a call costs several of the model's.
 
     Raises:
         UsageError: if the model is quantized; that is what ``to_integer`` is for.
@@ -40,10 +43,31 @@ def to_compiled(model: nn.Module) -> ProgramModel:
         raise UsageError(f"to_compiled takes a torch.nn.Module, not a {type(model).__name__}")
     if is_prepared(model):
         raise UsageError(f"{type(model).__name__} is quantized: gnncompress.to_integer runs it in whole numbers")
-    program = lower(make_permanent(copy.deepcopy(model)).eval())
-    if not any(isinstance(operation, (FloatLinear, FloatAggregate)) for operation in program.operations):
-        raise QuantizationError(f"{type(model).__name__}: there are no kernels for any of its layers ({_why(program)})")
-    return ProgramModel(program)
+    kind = type(model).__name__
+
+    def finish(program: Program) -> Program:
+        if not any(isinstance(operation, (FloatLinear, FloatAggregate)) for operation in program.operations):
+            raise QuantizationError(f"{kind}: there are no kernels for any of its layers ({_why(program)})")
+        return program
+
+    return _made(model, make_permanent(copy.deepcopy(model)).eval(), finish, verify)
+
+
+def _made(model: nn.Module, own: nn.Module, finish: Callable[[Program], Program], verify: bool) -> ProgramModel:
+    """Return the programs of ``own``, a copy of ``model``, as a model with the same hooks."""
+    known = {id(parameter): parameter for parameter in own.parameters()}  # which no one changes
+    made = ProgramModel(Variants(own, finish), Verifier(copy.deepcopy(own, known)) if verify else None)
+    for identity, hook in model._forward_pre_hooks.items():
+        if not of_quantization(hook):
+            made.register_forward_pre_hook(hook, with_kwargs=identity in model._forward_pre_hooks_with_kwargs)
+    for identity, hook in model._forward_hooks.items():
+        if not of_quantization(hook):
+            made.register_forward_hook(
+                hook,
+                with_kwargs=identity in model._forward_hooks_with_kwargs,
+                always_call=identity in model._forward_hooks_always_called,
+            )
+    return made
 
 
 def _why(program: Program) -> str:
@@ -52,13 +76,15 @@ def _why(program: Program) -> str:
     return found + ("; write its forward as forward(x, edge_index, ...) and give its layers those" if takes else "")
 
 
-def to_integer(model: nn.Module) -> ProgramModel:
+def to_integer(model: nn.Module, verify: bool = True) -> ProgramModel:
     """Return a model that computes what a quantized one simulates, in whole numbers; ``model`` stays as it is.
 
     Activations between layers are bytes, weights bytes, sums 32 bits. Normalizations, activations and biases are part
     of the rounding that follows them; attention's softmax, and layers that no rule is known for or that were kept in
     floats, run in floats: ``program.floats`` names them. Sums are exact where the simulation rounds them, so both may
-    differ by a step where the simulation is on the verge of rounding the other way.
+    differ by a step where the simulation is on the verge of rounding the other way. With ``verify`` the first calls are
+    compared with the simulation, operation by operation, see ``lowering.verifying``; such a call takes the time and the
+    memory of the simulated model.
 
     Raises:
         UsageError: if the model was never quantized.
@@ -85,9 +111,11 @@ def to_integer(model: nn.Module) -> ProgramModel:
         raise QuantizationError(missed)
     own = copy.deepcopy(model)  # what runs in floats is the model's own layers, and must stay as it is
     frozen = own.eval() if is_frozen(own) else freeze(own)
-    program = fuse(lower(frozen))
-    if program.without is not None:
-        program = replace(program, without=fuse(program.without))
-    if not any(isinstance(operation, (Linear, Aggregate, Weighted)) for operation in program.operations):
-        raise QuantizationError(f"{type(model).__name__}: nothing of it can run in whole numbers ({_why(program)})")
-    return ProgramModel(program)
+    kind = type(model).__name__
+
+    def finish(program: Program) -> Program:
+        if not any(isinstance(operation, (Linear, Aggregate, Weighted)) for operation in program.operations):
+            raise QuantizationError(f"{kind}: nothing of it can run in whole numbers ({_why(program)})")
+        return fuse(program)
+
+    return _made(model, frozen, finish, verify)

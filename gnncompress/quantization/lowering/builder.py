@@ -20,7 +20,7 @@ from gnncompress.runtime.aggregation import Edges, Pool, PoolLargest
 from gnncompress.runtime.arrays import numbers
 from gnncompress.runtime.floating import Call, Rows
 from gnncompress.runtime.operations import Add, Linear, LookUp, Quantize, Rescale, Values
-from gnncompress.runtime.program import Operation
+from gnncompress.runtime.program import Operation, Place
 from gnncompress.runtime.rounding import (
     HIGH,
     HIGH_2,
@@ -36,6 +36,7 @@ from gnncompress.runtime.rounding import (
 from gnncompress.runtime.vectors import padded
 
 Value = Codes | Floats | Sum
+Mark = tuple[int, dict[str, str], dict[str, Place], Counter[str]]
 # A product of so many codes fits into 32 bits: 128 x 255 each, their own zero points counted.
 MOST_INPUTS = (2**31 - 1) // (128 * 256)
 
@@ -47,7 +48,7 @@ def _no_networks(builder: Builder, module: nn.Module, name: str, value: Value) -
 class Builder:
     """The program so far. Registers are called after the quantizers that make them."""
 
-    def __init__(self) -> None:
+    def __init__(self, model: nn.Module) -> None:
         self.operations: list[Operation] = []
         self.floats: dict[str, str] = {}
         # Adds what a network within a layer does: (builder, network, name, value) -> value.
@@ -55,6 +56,10 @@ class Builder:
         self._names: Counter[str] = Counter()
         self._edges: dict[tuple[str, str], str] = {}
         self._alike: dict[str, str] = {}  # registers of one name are known to have the same number of rows
+        # Which value of the model a register holds: that of the n-th call of a quantizer or a module.
+        self.stands_for: dict[str, Place] = {}
+        self.calls: Counter[str] = Counter()
+        self._paths = {id(module): path for path, module in model.named_modules()}
 
     def name(self, wanted: str) -> str:
         """Return ``wanted`` as the name of a register that there is not yet."""
@@ -68,16 +73,35 @@ class Builder:
         self._alike[operation.out] = self._alike.get(like, like)
         return operation.out
 
-    def mark(self) -> tuple[int, dict[str, str]]:
+    def mark(self) -> Mark:
         """Return what ``forget`` goes back to."""
-        return len(self.operations), dict(self.floats)
+        return len(self.operations), dict(self.floats), dict(self.stands_for), Counter(self.calls)
 
-    def forget(self, mark: tuple[int, dict[str, str]]) -> None:
+    def forget(self, mark: Mark) -> None:
         """Take back all that was added since."""
-        count, self.floats = mark[0], dict(mark[1])
+        count, self.floats, self.stands_for = mark[0], dict(mark[1]), dict(mark[2])
+        self.calls = Counter(mark[3])
         del self.operations[count:]
         made = {operation.out for operation in self.operations}
         self._edges = {key: register for key, register in self._edges.items() if register in made}
+
+    def reached(self, quantizer: Quantizer, register: str) -> str:
+        """Note that a register holds what the next call of a quantizer returns; return the register."""
+        self.stands_for.setdefault(register, Place(quantizer.name, self.calls[quantizer.name]))
+        self.calls[quantizer.name] += 1
+        return register
+
+    def passed_by(self, module: nn.Module) -> None:
+        """Note that the quantizers within a module are called by the module itself."""
+        self.calls.update(inner.name for inner in module.modules() if isinstance(inner, Quantizer))
+
+    def reached_module(self, module: nn.Module, value: Value) -> Value:
+        """Note that a value in floats is what the next call of a module returns; return the value."""
+        path = self._paths[id(module)]
+        if isinstance(value, Floats):
+            self.stands_for.setdefault(value.register, Place(path, self.calls[path]))
+        self.calls[path] += 1
+        return value
 
     def edges(self, edge_index: str, like: str, name: str) -> str:
         """Return the register of the neighbours that an input tells of; layers with as many rows share it."""
@@ -95,11 +119,13 @@ class Builder:
             width = value.width or width
             limits = float(grid.scale), float(grid.zero), float(grid.low), float(grid.high)
             out = self.add(Quantize(self.name(quantizer.name), value.register, *limits, width))
+            self.reached(quantizer, out)
             return Codes(out, grid.table(quantizer, width), grid.low, grid.high)
         codes = grid.codes(quantizer, value.table)
         table = grid.table(quantizer, value.width)
         used = slice(value.low + 128, value.high + 129)
         if (codes[used] == STORED[used, None]).all():
+            self.reached(quantizer, value.register)
             return Codes(value.register, table, value.low, value.high)
         exact = value.table.double().numpy() / grid.scale + grid.zero
         line = fit_codes(codes, exact, value.low, value.high)
@@ -112,6 +138,7 @@ class Builder:
             scale, shift, low, high = line
             given = {SCALE: scale, SHIFT: shift, LOW: low, HIGH: high}
             self.add(Rescale(out, value.register, numbers(value.width, given)))
+        self.reached(quantizer, out)
         return Codes(out, table, grid.low, grid.high)
 
     def _added(self, value: Sum, quantizer: Quantizer) -> Codes:
@@ -131,6 +158,7 @@ class Builder:
             HIGH_2: grid.high,
         }
         out = self.add(Add(self.name(quantizer.name), first.register, register, numbers(first.width, given)))
+        self.reached(quantizer, out)
         return Codes(out, grid.table(quantizer, first.width), grid.low, grid.high)
 
     def _addend(self, value: Codes | Floats, width: int) -> tuple[str, Any, Any]:
@@ -185,6 +213,11 @@ class Builder:
             parts = self.values(value.first), self.in_floats(value.second)
             return self.call(lambda a, b: a + value.factor * b, parts, "add", value.first.width)
         return value
+
+    def shared(self, value: Value) -> Floats:
+        """Return a value as a tensor of floats, whose memory is that of all its views."""
+        floats = self.in_floats(value)
+        return self.call(lambda same: same, [floats], f"{floats.register}.shared", floats.width)
 
     def call(
         self, function: Callable[..., Any], given: Sequence[Value | str], what: str, width: int = 0, name: str = ""
@@ -246,6 +279,7 @@ class Builder:
         }
         out = self.name(quantizer.name)
         self.add(Linear(out, value.register, padded_codes, inputs, source_zero, numbers(outputs, given), outputs))
+        self.reached(quantizer, out)
         return Codes(out, grid.table(quantizer, outputs), grid.low, grid.high)
 
 

@@ -35,6 +35,7 @@ def fuse(program: Program) -> Program:
     uses[program.result] += 1
     made: list[Operation] = []
     place: dict[str, int] = {}
+    within: dict[str, str] = {}
     for operation in program.operations:
         joined = None
         if isinstance(operation, (Rescale, Add)):
@@ -46,12 +47,13 @@ def fuse(program: Program) -> Program:
                 elif place.get(operation.other, -1) < at:  # what is added is there already
                     joined = _added(before, operation)
         if joined is not None:
+            within[joined.out] = made[at].out
             made[at] = joined
             place[operation.out] = at
         else:
             place[operation.out] = len(made)
             made.append(operation)
-    return replace(program, operations=tuple(made))
+    return replace(program, operations=tuple(made), within=within)
 
 
 def _is_rounded_once(operation: _Summing) -> bool:

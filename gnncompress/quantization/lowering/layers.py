@@ -190,6 +190,7 @@ def _plain(builder: Builder, conv: MessagePassing, name: str, x: Value, edge_ind
             table,
         )
     )
+    builder.reached(quantizers.aggregate, out)
     return Codes(out, grid.table(quantizers.aggregate, codes.width), grid.low, grid.high)
 
 
@@ -220,6 +221,7 @@ def _weighted(
             table,
         )
     )
+    builder.reached(quantizers.aggregate, out)
     return Codes(out, grid.table(quantizers.aggregate, width), grid.low, grid.high)
 
 

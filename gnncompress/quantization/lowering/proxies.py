@@ -1,0 +1,156 @@
+"""What stands for a tensor while ``forward`` is followed by torch.fx, and which of its questions have an answer."""
+
+from __future__ import annotations
+
+import builtins
+import inspect
+import operator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from threading import Lock, get_ident
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch_geometric.nn import MessagePassing, global_add_pool, global_max_pool, global_mean_pool
+
+from gnncompress.models.convnet import read_out
+from gnncompress.quantization.lowering.known import BY_CHANNEL, IDENTITIES
+from gnncompress.quantization.places import LINEARS
+
+POOLS = {global_add_pool: "sum", global_mean_pool: "mean", global_max_pool: "max"}
+# Questions about an input's layout, by the layouts of which the answer is yes.
+_OF_LAYOUT = {
+    "is_sparse": (torch.sparse_coo,),
+    "is_sparse_csr": (torch.sparse_csr,),
+    "is_mkldnn": (torch._mkldnn,),  # type: ignore[attr-defined]
+}
+# ``a += b`` changes what other names of ``a`` stand for, which ``a = a + b`` does not.
+AUGMENTED = tuple(
+    f"i{name}" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "and", "or", "xor", "matmul")
+)
+
+
+def set_item(x: Any, key: Any, value: Any) -> Any:
+    """Do ``x[key] = value`` and return x."""
+    x[key] = value
+    return x
+
+
+class TensorProxy(fx.Proxy):
+    """Stands for a tensor: it is not None, and an input knows its layout. ``tensors_stood_for`` answers isinstance.
+
+    What depends on values, shapes or dtypes raises: those differ from call to call.
+    """
+
+    @property
+    def layout(self) -> Any:
+        """The layout of an input; that of any other value is not known."""
+        return self._told("layout", lambda layout: layout)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OF_LAYOUT:
+            return self._told(name, lambda layout: layout in _OF_LAYOUT[name])
+        return super().__getattr__(name)
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.tracer.create_proxy("call_function", set_item, (self, key, value), {})
+
+    def _told(self, name: str, answer: Callable[[torch.layout], Any]) -> Any:
+        if self.node.op != "placeholder" or not isinstance(self.tracer, Tracer):
+            return super().__getattr__(name)
+        return answer(self.tracer.layout_of(str(self.node.target)))
+
+
+def _augmented(function: Callable[[Any, Any], Any]) -> Callable[[fx.Proxy, Any], fx.Proxy]:
+    def augment(self: fx.Proxy, other: Any) -> fx.Proxy:
+        return self.tracer.create_proxy("call_function", function, (self, other), {})
+
+    return augment
+
+
+for _name in AUGMENTED:
+    setattr(TensorProxy, f"__{_name}__", _augmented(getattr(operator, _name)))
+
+
+_A_TENSOR = torch.empty(0)
+_TRACING = Lock()
+_is_instance = builtins.isinstance
+
+
+@contextmanager
+def tensors_stood_for() -> Iterator[None]:
+    """Let ``isinstance`` take what stands for a tensor for one, in one trace at a time.
+
+    The function itself is replaced: a proxy whose ``__class__`` is Tensor would be read as one by torch's C++.
+    """
+
+    def is_instance(value: Any, kinds: Any) -> bool:
+        return _is_instance(value, kinds) or (type(value) is TensorProxy and _is_instance(_A_TENSOR, kinds))
+
+    with _TRACING:
+        builtins.isinstance = is_instance
+        try:
+            yield
+        finally:
+            builtins.isinstance = _is_instance
+
+
+class Tracer(fx.Tracer):
+    """Follows a forward; arguments with a value in ``concrete_args`` have that value and are no inputs.
+
+    ``layouts`` are those of the inputs that are not strided; ``asked`` holds the inputs whose layout was asked for,
+    ``unfollowed`` the modules that are no layers but could not be followed.
+    """
+
+    def __init__(self, layouts: Mapping[str, torch.layout] | None = None) -> None:
+        super().__init__(autowrap_functions=(read_out, *POOLS))
+        self.layouts = layouts or {}
+        self.asked: set[str] = set()
+        self.unfollowed: list[nn.Module] = []
+        self._thread = get_ident()  # torch.fx catches what all threads do meanwhile
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        """Return what stands for a node's value."""
+        return TensorProxy(node, self)
+
+    def create_arg(self, a: Any) -> Any:
+        """Return what stands for a value in the graph; a proxy must not be taken for a tensor that is a constant."""
+        return a.node if issubclass(type(a), fx.Proxy) else super().create_arg(a)
+
+    def layout_of(self, name: str) -> torch.layout:
+        """Return the layout of an input, and note that it was asked for."""
+        self.asked.add(name)
+        return self.layouts.get(name, torch.strided)
+
+    def is_leaf_module(self, module: nn.Module, name: str) -> bool:
+        """Say whether a module is a layer; what a user's own modules and PyG's models do is followed."""
+        if isinstance(module, (MessagePassing, *IDENTITIES, *BY_CHANNEL, *LINEARS)):
+            return True
+        home = type(module).__module__
+        holds = isinstance(module, (nn.Sequential, nn.ModuleList, nn.ModuleDict))
+        return home.startswith(("torch.", "torch_geometric.nn.")) and not holds and ".models." not in home
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        """Let parameters be proxies to the forward that is followed; others read modules at the same time."""
+        if get_ident() != self._thread:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
+        """Follow a module that is no layer; one that cannot be followed is a layer, which torch computes."""
+        if get_ident() != self._thread:
+            return forward(*args, **kwargs)
+        known = len(self.graph.nodes)
+        try:
+            return super().call_module(m, forward, args, kwargs)
+        except Exception:  # whatever its forward does
+            for node in reversed(list(self.graph.nodes)[known:]):
+                self.graph.erase_node(node)
+            self.unfollowed.append(m)
+            return self.create_proxy("call_module", self.path_of_module(m), args, kwargs)
+
+    def _proxy_placeholder(self, name: str, concrete_args: Any, sig: inspect.Signature, function: Any) -> Any:
+        if concrete_args is not None and name in concrete_args:
+            return concrete_args[name]
+        return super()._proxy_placeholder(name, concrete_args, sig, function)

@@ -1,0 +1,388 @@
+"""A lowered program against the model that it stands for, operation by operation, on the first calls.
+
+Each operation is given what the model computed up to there, so that one rounding that falls the other way is not
+carried on. What it makes is compared with what the model makes in the same place:
+
+- codes: 99.9 % must be equal, and none more than one step away. Where a value lies exactly between two codes, both are
+  right: sums are exact in the program and rounded in the model. Operations that round more than once inside may be a
+  step further away for every such value.
+- floats: their error against float64 may be four times that of the model's own float32, or of an input that is changed
+  by one rounding if that is larger: a small tensor may be exact by luck.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from operator import attrgetter
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
+
+from gnncompress.errors import ExecutionError, GnncompressError
+from gnncompress.quantization.lowering.values import stored
+from gnncompress.quantization.quantizer import Quantizer
+from gnncompress.runtime.executor import step
+from gnncompress.runtime.model import copied
+from gnncompress.runtime.operations import SparseCodes
+from gnncompress.runtime.program import Operation, Place, Program
+
+# Calls of so many sizes are compared for each kind of call, if they tell something; of others so many at most.
+CALLS, MOST_CALLS = 3, 10
+EQUAL = 0.999  # of the codes
+FACTOR = 4.0  # times the error of the model's float32
+# How close to the middle between two codes a value of the simulation may be rounded either way.
+TIE = 2.0**-10
+# Without float64 to compare with, and where quantizers round in between: so much of the largest value.
+RELATIVE = 1e-4
+_EPSILON = 2.0**-23
+
+
+@dataclass
+class _Calls:
+    """Which sizes of one kind of call were compared, and how many of them told something."""
+
+    sizes: set[tuple[Any, ...]] = field(default_factory=set)
+    counted: int = 0
+
+
+class Verifier:
+    """Compares the first calls of each kind with ``model``, which no one else may use or change.
+
+    A kind of call is which inputs are given, their dtypes, layouts and numbers of dimensions, torch's global hooks, and
+    the versions of the model's tensors; the model's own hooks were copied with it. Of each kind, calls of three sizes
+    are compared. One without edges or with one row, or whose result is the same everywhere, tells little and does not
+    count.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+        self._kinds: dict[tuple[Any, ...], _Calls] = {}
+        self._lock = Lock()
+        # Tensors of inference mode have no version, and cannot be changed outside of it.
+        self._tensors = [one for one in (*model.parameters(), *model.buffers()) if not one.is_inference()]
+
+    def __copy__(self) -> Verifier:
+        return Verifier(self.model)
+
+    def is_due(self, given: Mapping[str, Any]) -> bool:
+        """Say whether a call is to be compared."""
+        calls = self._kinds.get(self._kind(given))
+        if calls is None:
+            return True
+        if calls.counted >= CALLS or len(calls.sizes) >= MOST_CALLS:
+            return False
+        return _sizes(given) not in calls.sizes
+
+    def verify(self, program: Program, given: Mapping[str, Any], random_state: Tensor) -> None:
+        """Compare program and model on copies of a call's inputs.
+
+        Raises:
+            ExecutionError: naming the operation and both values, if they differ; if the model itself raises.
+        """
+        calls = self._kinds.setdefault(self._kind(given), _Calls())
+        with self._lock, torch.no_grad(), torch.autocast("cpu", enabled=False), torch.random.fork_rng(devices=[]):
+            result = _compare(self.model, program, given, random_state)
+        calls.sizes.add(_sizes(given))
+        calls.counted += _tells(given, result)
+
+    def _kind(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
+        hooks = len(torch_module._global_forward_hooks) + len(torch_module._global_forward_pre_hooks)
+        inputs = [
+            (value.dtype, value.layout, value.dim()) if isinstance(value, Tensor) else type(value)
+            for value in given.values()
+        ]
+        return hooks, sum(map(_version, self._tensors)), *inputs
+
+
+_version = attrgetter("_version")
+
+
+def _sizes(given: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(map(_size, given.values()))
+
+
+def _size(value: Any) -> Any:
+    if isinstance(value, Tensor):
+        return value.shape
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_size, value))
+    return value if isinstance(value, (bool, int, str)) else getattr(value, "num_nodes", None)
+
+
+def _tells(given: Mapping[str, Any], result: Tensor) -> bool:
+    """Say whether a call tells something of the model: it has edges, some rows, and results that differ."""
+    tensors = [value for value in given.values() if isinstance(value, Tensor)]
+    if not tensors or any(not value.numel() for value in tensors) or len(tensors[0]) < 2 or not result.numel():
+        return False
+    rows = result.reshape(len(result), -1)
+    return bool((rows != rows[:1]).any()) if len(rows) > 1 else bool((rows != rows[:, :1]).any()) or rows.numel() == 1
+
+
+@dataclass
+class _Rounded:
+    """What a quantizer returned: the codes as they are stored, and where both neighbours of a value are right."""
+
+    codes: np.ndarray
+    tie: np.ndarray
+
+
+@dataclass
+class _Computed:
+    """What a module of floats returned, and the same in float64 with the error that a program may have, if known."""
+
+    value: Tensor
+    exact: Tensor | None
+    most: float
+
+
+class _Recording:
+    """What quantizers and modules return while the model runs, call by call."""
+
+    def __init__(self, model: nn.Module, places: set[str]) -> None:
+        self.rounded: dict[Place, _Rounded] = {}
+        self.computed: dict[Place, _Computed] = {}
+        self.ties = False
+        self.calls: Counter[str] = Counter()
+        self._handles = []
+        for path, module in model.named_modules():
+            if isinstance(module, Quantizer):
+                self._handles.append(module.register_forward_hook(self._round))
+            elif path in places:
+                before, after = self._compute(path)
+                self._handles.append(module.register_forward_pre_hook(before, with_kwargs=True))
+                self._handles.append(module.register_forward_hook(after))
+
+    def remove(self) -> None:
+        """Take the hooks out of the model."""
+        for handle in self._handles:
+            handle.remove()
+
+    def _round(self, quantizer: Any, args: tuple[Any, ...], output: Tensor) -> None:
+        place = Place(quantizer.name, self.calls[quantizer.name])
+        self.calls[quantizer.name] += 1
+        x = args[0]
+        before, after = (x.values(), output.values()) if x.layout == torch.sparse_csr else (x, output)
+        if quantizer.observer.channel is not None or not before.numel():
+            return  # of weights, whose codes are in the program
+        grid = stored(quantizer)
+        shape = len(before), -1
+        at = before.float() / grid.scale + grid.zero
+        tie = ((at - at.floor() - 0.5).abs() < TIE) & (at > grid.low - 1) & (at < grid.high + 1)
+        codes = torch.from_numpy(grid.codes(quantizer, after).reshape(shape)).to(torch.int16)
+        self.rounded[place] = _Rounded(codes.numpy(), tie.reshape(shape).numpy())
+        self.ties |= bool(tie.any())
+
+    def _compute(self, path: str) -> tuple[Any, Any]:
+        given: list[Any] = []  # copies, for a forward may change what it is given
+
+        def keep(module: nn.Module, args: Any, kwargs: Any) -> None:
+            given.append((_map(torch.clone, args), _map(torch.clone, kwargs)))
+
+        def record(module: nn.Module, _: Any, output: Any) -> None:
+            args, kwargs = given.pop()
+            place = Place(path, self.calls[path])
+            self.calls[path] += 1
+            if isinstance(output, Tensor) and output.is_floating_point() and output.layout == torch.strided:
+                value = output.clone()
+                if any(isinstance(inner, Quantizer) for inner in module.modules()):
+                    exact, most = None, _relative(value)
+                else:
+                    exact, most = _exactly(module, args, kwargs, value)
+                self.computed[place] = _Computed(value, exact, most)
+
+        return keep, record
+
+
+def _compare(model: nn.Module, program: Program, given: Mapping[str, Any], random_state: Tensor) -> Tensor:
+    """Run the model, then the program on what the model computed; return the model's result."""
+    recording = _Recording(model, {place.module for place in program.stands_for.values()})
+    inputs = {name: copied(value) for name, value in given.items()}
+    torch.set_rng_state(random_state)
+    try:
+        with _without_caches(model):
+            wanted = model.forward(**inputs)
+    except Exception as error:
+        what = " ".join(str(error).split())[:300]
+        raise ExecutionError(
+            f"the model that the program was made of refuses this input ({type(error).__name__}: {what})"
+        ) from error
+    finally:
+        recording.remove()
+    if not isinstance(wanted, Tensor):
+        raise ExecutionError(f"the model returns a {type(wanted).__name__}, its program a tensor; run the model itself")
+
+    def observe(operation: Operation, env: dict[str, Any]) -> None:
+        place = program.stands_for.get(operation.out)
+        if place is None:
+            return
+        if place in recording.rounded:
+            inner = program.stands_for.get(program.within.get(operation.out, ""))
+            before = None if inner is None else recording.rounded.get(inner)
+            _insist_on_codes(operation, env, recording.rounded[place], before, recording.ties)
+        elif recording.calls[place.module] != program.calls[place.module] and not _is_quantizer(model, place):
+            return  # a layer that others call, too: which call is which is not known, and what follows is compared
+        elif place in recording.computed:
+            _insist_on_floats(operation, env, recording.computed[place])
+        elif _size_of(env[operation.out]) and _is_quantizer(model, place):
+            raise ExecutionError(
+                f"{operation.out}: the model does not come to {place.module} on this input, its program does: a branch "
+                "of its forward was taken for another; run the model itself"
+            )
+
+    torch.set_rng_state(random_state)
+    found = step(program, dict(given), observe)
+    if isinstance(found, Tensor):
+        quantized = any(isinstance(module, Quantizer) for module in model.modules())
+        exact, most = (None, _relative(wanted)) if quantized else _exactly(model, (), dict(given), wanted)
+        _insist_on_close(f"result {program.result}", found, _Computed(wanted, exact, most))
+    return wanted
+
+
+def _is_quantizer(model: nn.Module, place: Place) -> bool:
+    return any(isinstance(module, Quantizer) and module.name == place.module for module in model.modules())
+
+
+def _insist_on_codes(
+    operation: Operation, env: dict[str, Any], wanted: _Rounded, before: _Rounded | None, ties: bool
+) -> None:
+    """Compare an operation's codes with the simulation's, and put those in their place."""
+    found = env[operation.out]
+    own = found.values[:, None] if isinstance(found, SparseCodes) else found
+    codes = wanted.codes
+    if isinstance(found, SparseCodes):
+        codes = codes.reshape(-1, 1) - round(getattr(operation, "zero", 0.0))
+    if len(own) != len(codes) or own.shape[1] < codes.shape[1]:
+        raise ExecutionError(
+            f"{operation.out}: the program makes {list(own.shape)} codes, the model {list(codes.shape)}; "
+            "run it simulated"
+        )
+    mine = own[:, : codes.shape[1]].astype(np.int32)
+    steps = np.abs(mine - codes)
+    between = wanted.tie.reshape(codes.shape)
+    if before is not None and before.tie.shape == between.shape:
+        between = between | before.tie
+    further = 2 if before is not None or ties else 1
+    wrong = (steps > 0) & ~between
+    if steps.max(initial=0) > further or wrong.sum() > max(1, math.ceil((1 - EQUAL) * steps.size)):
+        row, column = np.unravel_index(int(steps.argmax()), steps.shape)
+        raise ExecutionError(
+            f"{operation.out}: {type(operation).__name__} gives code {mine[row, column]} at [{row}, {column}], the "
+            f"model {codes[row, column]}; {int((steps > 0).sum()):,} of {steps.size:,} codes differ: the program is "
+            "not what the model computes; run it simulated"
+        )
+    if isinstance(found, SparseCodes):
+        env[operation.out] = SparseCodes(found.starts, found.columns, codes[:, 0].astype(np.int16), found.width)
+    else:
+        forced = found.copy()
+        forced[:, : codes.shape[1]] = codes
+        env[operation.out] = forced
+
+
+def _insist_on_floats(operation: Operation, env: dict[str, Any], wanted: _Computed) -> None:
+    """Compare an operation's floats with the model's, and put those in their place."""
+    found, value = env[operation.out], wanted.value
+    if not isinstance(found, (Tensor, np.ndarray)) or (isinstance(found, Tensor) and found.layout != torch.strided):
+        return
+    own = torch.from_numpy(found) if isinstance(found, np.ndarray) else found
+    if isinstance(found, np.ndarray) and own.dim() == 2 and value.dim() == 2:
+        own = own[:, : value.size(1)]
+    _insist_on_close(f"{operation.out}: {type(operation).__name__}", own, wanted)
+    if isinstance(found, np.ndarray):
+        forced = found.copy()
+        forced[:, : value.size(1)] = value.numpy()
+        env[operation.out] = forced
+    else:
+        env[operation.out] = value
+
+
+def _insist_on_close(what: str, found: Tensor, wanted: _Computed) -> None:
+    value = wanted.value
+    if found.shape != value.shape:
+        raise ExecutionError(f"{what} gives {list(found.shape)}, the model {list(value.shape)}; run the model itself")
+    exact = value if wanted.exact is None else wanted.exact
+    finite = torch.isfinite(exact) & torch.isfinite(value)
+    error = torch.where(finite, (found.double() - exact.double()).abs(), torch.zeros_like(exact, dtype=torch.double))
+    same = torch.where(finite, torch.isfinite(found), (found == value) | (found.isnan() & value.isnan()))
+    error = torch.where(same, error, torch.full_like(error, math.inf))
+    if error.numel() and float(error.max()) > wanted.most:
+        worst = int(error.argmax())
+        at = tuple(int(index) for index in np.unravel_index(worst, tuple(error.shape))) if error.dim() else ()
+        raise ExecutionError(
+            f"{what} gives {float(found.flatten()[worst]):.6g} at {list(at)}, the model "
+            f"{float(value.flatten()[worst]):.6g}: the program is not what the model computes; run the model itself"
+        )
+
+
+def _exactly(module: nn.Module, args: Any, kwargs: Any, value: Tensor) -> tuple[Tensor | None, float]:
+    """Return what a module gives in float64 for the same arguments, and the largest error that is allowed.
+
+    Where it cannot run in float64 nothing is known but its own result.
+    """
+    try:
+        twin = copy.deepcopy(module).double()
+        exact = twin.forward(*_map(_double, args), **_map(_double, kwargs))
+        moved = twin.forward(*_map(_moved, args), **_map(_moved, kwargs))
+    except GnncompressError:
+        raise
+    except Exception:  # whatever insists on float32 in a user's forward
+        return None, _relative(value)
+    if not isinstance(exact, Tensor) or exact.shape != value.shape or moved.shape != value.shape:
+        return None, _relative(value)
+    finite = torch.isfinite(exact) & torch.isfinite(value) & torch.isfinite(moved)
+    errors = [_largest((value.double() - exact)[finite]), _largest((moved - exact)[finite])]
+    return exact, FACTOR * max(*errors, _EPSILON * _largest(exact[finite]))
+
+
+def _relative(value: Tensor) -> float:
+    return RELATIVE * _largest(value[torch.isfinite(value)])
+
+
+def _largest(x: Tensor) -> float:
+    return float(x.abs().max()) if x.numel() else 0.0
+
+
+def _double(x: Tensor) -> Tensor:
+    return x.double() if x.is_floating_point() else x
+
+
+def _moved(x: Tensor) -> Tensor:
+    """Return floats in float64, each changed by one rounding of float32, up or down."""
+    if not x.is_floating_point() or x.layout != torch.strided:
+        return _double(x)
+    signs = torch.rand(x.shape, generator=torch.Generator().manual_seed(0)).sub_(0.5).sign_().double()
+    return x.double() * (1 + _EPSILON * signs)
+
+
+def _map(function: Any, value: Any) -> Any:
+    """Apply a function to the tensors of nested arguments."""
+    if isinstance(value, Tensor):
+        return function(value)
+    if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
+        return type(value)(_map(function, one) for one in value)
+    return {name: _map(function, one) for name, one in value.items()} if isinstance(value, dict) else value
+
+
+def _size_of(register: Any) -> int:
+    return len(register) if hasattr(register, "__len__") else 1
+
+
+@contextmanager
+def _without_caches(model: nn.Module) -> Iterator[None]:
+    """Let layers that keep the first call's edges work them out anew, as the program does."""
+    cached: list[Any] = [module for module in model.modules() if getattr(module, "cached", False) is True]
+    for module in cached:
+        module.cached = False
+    try:
+        yield
+    finally:
+        for module in cached:
+            module.cached = True

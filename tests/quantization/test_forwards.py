@@ -1,0 +1,717 @@
+"""Forwards as users write them: integer and compiled models give what the model gives, or refuse in one line."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch_geometric.nn import BatchNorm, GATConv, GCNConv, GINConv, SAGEConv, global_add_pool, global_mean_pool
+
+import gnncompress
+from gnncompress.errors import ExecutionError, QuantizationError
+
+WIDE = 8
+Made = Callable[[], nn.Module]
+CASES: dict[str, Made] = {}
+# Those whose branches depend on values, shapes or Python's own state: no program of all calls can be told from tracing.
+NOT_FOLLOWED: set[str] = set()
+
+
+def graph(seed: int, nodes: int) -> dict[str, Tensor]:
+    """A graph with self loops, a double edge and a node without edges."""
+    generator = torch.Generator().manual_seed(seed)
+    edges = torch.randint(0, nodes - 1, (2, 4 * nodes), generator=generator)
+    edges[:, 1] = edges[:, 0]
+    return {
+        "x": torch.randn(nodes, WIDE, generator=generator),
+        "edge_index": edges,
+        "edge_weight": torch.rand(4 * nodes, generator=generator) + 0.1,
+        "batch": torch.arange(nodes) * 3 // nodes,
+    }
+
+
+GRAPHS = [graph(1, 40), graph(2, 57), graph(3, 33)]
+
+
+class Net(nn.Module):
+    """A convolution, a linear layer, and what a case makes of them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c, self.l = GCNConv(WIDE, WIDE), nn.Linear(WIDE, 4)
+
+
+def case(followed: bool = True) -> Callable[[Callable[..., Tensor]], Callable[..., Tensor]]:
+    """Make a class of a forward."""
+
+    def register(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        kind = type(forward.__name__, (Net,), {"forward": forward})
+        CASES[forward.__name__] = kind
+        if not followed:
+            NOT_FOLLOWED.add(forward.__name__)
+        return forward
+
+    return register
+
+
+def model_case(made: Made) -> Made:
+    """Take a function that makes a model as a case."""
+    CASES[made.__name__] = made
+    return made
+
+
+# Branches on what is given
+
+
+@case()
+def instance_of_tensor(self: Any, x, edge_index):
+    if isinstance(edge_index, Tensor):
+        x = x * 3
+    return self.l(self.c(x, edge_index))
+
+
+@case()
+def is_tensor(self: Any, x, edge_index):
+    return self.l(self.c(x * 2 if torch.is_tensor(x) else x, edge_index))
+
+
+@case()
+def other_name_for_weight(self: Any, x, edge_index, edge_weight=None):
+    w = edge_weight
+    if w is not None:
+        w = w * 2
+    return self.l(self.c(x, edge_index, w))
+
+
+@case()
+def weight_none_in_an_expression(self: Any, x, edge_index, edge_weight=None):
+    return self.l(self.c(x, edge_index)) * (1.0 if None is edge_weight else 2.0)
+
+
+@case()
+def weight_equal_none(self: Any, x, edge_index, edge_weight=None):
+    given = [one for one in (edge_weight,) if one is not None]
+    return self.l(self.c(x, edge_index, *given)) + len(given)
+
+
+@case()
+def weight_by_match(self: Any, x, edge_index, edge_weight=None):
+    match edge_weight:
+        case None:
+            return self.l(self.c(x, edge_index))
+        case _:
+            return self.l(self.c(x, edge_index, edge_weight)) - 1
+
+
+@case()
+def weight_in_a_helper(self: Any, x, edge_index, edge_weight=None):
+    def helper(given: Any) -> float:
+        return 0.5 if given is None else 2.0
+
+    return self.l(self.c(x, edge_index) * helper(edge_weight))
+
+
+@case()
+def weight_optional_without_data_name(self: Any, x, edge_index, w=None):
+    return self.l(self.c(x, edge_index, w) if w is not None else self.c(x * 2, edge_index))
+
+
+@case()
+def weight_by_or_default(self: Any, x, edge_index, edge_weight=None):
+    if edge_weight is None:
+        edge_weight = torch.ones_like(edge_index[0], dtype=x.dtype) * 0.5
+    return self.l(self.c(x, edge_index, edge_weight))
+
+
+@case()
+def readout_with_or_without_batch(self: Any, x, edge_index, batch=None):
+    h = self.c(x, edge_index).relu()
+    return self.l(global_mean_pool(h, batch))
+
+
+@case()
+def readout_if_batch(self: Any, x, edge_index, batch=None):
+    h = self.c(x, edge_index).relu()
+    return self.l(h) if batch is None else self.l(global_add_pool(h, batch))
+
+
+@case()
+def two_optional_inputs(self: Any, x, edge_index, edge_weight=None, batch=None):
+    h = self.c(x, edge_index, edge_weight) if edge_weight is not None else self.c(x, edge_index) * 2
+    return self.l(h) if batch is None else self.l(global_add_pool(h, batch))
+
+
+@case()
+def constant_option(self: Any, x, edge_index, scale=3.0, twice=True):
+    h = self.c(x * scale, edge_index)
+    return self.l(h + h if twice else h)
+
+
+class Child(nn.Module):
+    """A child that looks at what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.c = GCNConv(WIDE, WIDE)
+
+    def forward(self, x, edge_index, edge_weight=None):
+        if edge_weight is not None:
+            return self.c(x, edge_index, edge_weight) * 2
+        return self.c(x, edge_index)
+
+
+@model_case
+def weight_in_a_child() -> nn.Module:
+    class Parent(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c = Child()
+
+        def forward(self, x, edge_index, edge_weight=None):
+            return self.l(self.c(x, edge_index, edge_weight))
+
+    return Parent()
+
+
+@model_case
+def weight_in_super() -> nn.Module:
+    class Again(Child):
+        def __init__(self) -> None:
+            super().__init__()
+            self.l = nn.Linear(WIDE, 4)
+
+        def forward(self, x, edge_index, edge_weight=None):
+            return self.l(super().forward(x, edge_index, edge_weight))
+
+    return Again()
+
+
+@model_case
+def weight_in_a_method() -> nn.Module:
+    class Method(Net):
+        def convolve(self, x: Tensor, edge_index: Tensor, w: Tensor | None) -> Tensor:
+            return self.c(x, edge_index) if w is None else self.c(x, edge_index, w).relu()
+
+        def forward(self, x, edge_index, edge_weight=None):
+            return self.l(self.convolve(x, edge_index, edge_weight))
+
+    return Method()
+
+
+# In-place changes
+
+
+@case()
+def zeroed_columns(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    h[:, :4].zero_()
+    return self.l(h)
+
+
+@case()
+def elu_in_place(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    F.elu_(h)
+    return self.l(h)
+
+
+@case()
+def part_added_to(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    k = h[:, :4]
+    k += 1
+    return self.l(h)
+
+
+@case()
+def part_changed_and_read(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    k = h[:, :4]
+    k *= 2
+    return self.l(torch.cat([k, h[:, 4:]], 1))
+
+
+@case()
+def columns_assigned(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    h[:, 0] = 1.0
+    return self.l(h)
+
+
+@case()
+def mask_assigned(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    h[h < 0] = 0.25
+    return self.l(h)
+
+
+@case()
+def relu_method_in_place(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    h.relu_()
+    return self.l(h)
+
+
+@case()
+def relu_by_position(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    F.relu(h, True)
+    return self.l(h)
+
+
+@case()
+def leaky_relu_by_position(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    F.leaky_relu(h, 0.3, True)
+    return self.l(h)
+
+
+@case()
+def dropped_then_changed(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    d = F.dropout(h, training=self.training)
+    d.add_(1)
+    return self.l(h)
+
+
+@case()
+def viewed_then_changed(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    h.view(-1, 2, 4)[:, 0].mul_(-1)
+    return self.l(h.relu())
+
+
+@case()
+def transposed_then_changed(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    h.t()[2:4].neg_()
+    return self.l(h)
+
+
+@case()
+def chunk_changed(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    a, _ = h[:, :4], h[:, 4:]
+    a.sigmoid_()
+    return self.l(h)
+
+
+@case()
+def out_argument(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    torch.mul(h, 2, out=h)
+    return self.l(h)
+
+
+@case()
+def same_name_kept(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    before = h
+    h += 1
+    return self.l(before)
+
+
+@case()
+def changed_before_two_readers(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    k = h.relu()
+    h.mul_(3)
+    return self.l(h + k)
+
+
+@case()
+def power_in_place(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    k = h[:, 4:]
+    k **= 2
+    return self.l(h)
+
+
+@case()
+def input_changed(self: Any, x, edge_index):
+    x = x.clone()
+    y = x[:, :3]
+    y.fill_(0.5)
+    return self.l(self.c(x, edge_index))
+
+
+@case()
+def added_to_a_sum(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    s = h + h.relu()
+    t = s
+    t.clamp_(min=-0.1)
+    return self.l(s)
+
+
+@case()
+def data_attribute_changed(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    h.data.mul_(2)
+    return self.l(h)
+
+
+@model_case
+def module_in_place_read_by_two() -> nn.Module:
+    class InPlace(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.act = nn.ReLU(inplace=True)
+
+        def forward(self, x, edge_index):
+            h = self.c(x, edge_index)
+            v = h.view(-1, WIDE)
+            self.act(h)
+            return self.l(v)
+
+    return InPlace()
+
+
+# Layers and hooks of one's own
+
+
+@model_case
+def propagate_overridden() -> nn.Module:
+    class Doubled(GCNConv):
+        def propagate(self, edge_index: Any, size: Any = None, **kwargs: Any) -> Tensor:
+            return 2 * super().propagate(edge_index, size=size, **kwargs)
+
+    return with_convolution(Doubled(WIDE, WIDE))
+
+
+@model_case
+def update_overridden() -> nn.Module:
+    class Halved(SAGEConv):
+        def update(self, inputs: Tensor) -> Tensor:
+            return inputs / 2
+
+    return with_convolution(Halved(WIDE, WIDE))
+
+
+@model_case
+def aggregate_replaced_on_the_object() -> nn.Module:
+    conv = SAGEConv(WIDE, WIDE)
+
+    def aggregate(self: Any, inputs: Tensor, index: Tensor, ptr: Any = None, dim_size: Any = None) -> Tensor:
+        return self.aggr_module(inputs * 2, index, ptr=ptr, dim_size=dim_size, dim=self.node_dim)
+
+    conv.aggregate = types.MethodType(aggregate, conv)
+    return with_convolution(conv)
+
+
+@model_case
+def linear_overridden() -> nn.Module:
+    class Scaled(nn.Linear):
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) * 2
+
+    class Own(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.l = Scaled(WIDE, 4)
+
+        def forward(self, x, edge_index):
+            return self.l(self.c(x, edge_index))
+
+    return Own()
+
+
+def with_convolution(conv: nn.Module) -> nn.Module:
+    class Own(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c = conv
+
+        def forward(self, x, edge_index):
+            return self.l(self.c(x, edge_index).relu())
+
+    return Own()
+
+
+def _plain() -> nn.Module:
+    return with_convolution(GCNConv(WIDE, WIDE))
+
+
+@model_case
+def hook_on_the_model() -> nn.Module:
+    model = _plain()
+    model.register_forward_hook(lambda module, args, output: output * 2)
+    return model
+
+
+@model_case
+def hook_before_the_model() -> nn.Module:
+    model = _plain()
+    model.register_forward_pre_hook(lambda module, args: (args[0] * 2, *args[1:]))
+    return model
+
+
+@model_case
+def hook_with_names_before_the_model() -> nn.Module:
+    model = _plain()
+    model.register_forward_pre_hook(lambda module, args, kwargs: ((args[0] + 1, *args[1:]), kwargs), with_kwargs=True)
+    return model
+
+
+@model_case
+def hook_on_a_convolution() -> nn.Module:
+    model: Any = _plain()
+    model.c.register_forward_hook(lambda module, args, output: output + 1)
+    return model
+
+
+@model_case
+def hook_on_messages() -> nn.Module:
+    model: Any = with_convolution(SAGEConv(WIDE, WIDE))
+    model.c.register_message_forward_hook(lambda module, args, output: output * 3)
+    return model
+
+
+@model_case
+def hook_on_a_child() -> nn.Module:
+    class Parent(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.c = Child()
+
+        def forward(self, x, edge_index):
+            return self.l(self.c(x, edge_index))
+
+    model = Parent()
+    model.c.register_forward_hook(lambda module, args, output: output * 0.5)
+    return model
+
+
+@model_case
+def hook_on_a_network_within() -> nn.Module:
+    network = nn.Sequential(nn.Linear(WIDE, WIDE), nn.ReLU(), nn.Linear(WIDE, WIDE))
+    network.register_forward_hook(lambda module, args, output: output * 2)
+    return with_convolution(GINConv(network))
+
+
+@model_case
+def forward_replaced_on_the_object() -> nn.Module:
+    model: Any = _plain()
+    old = model.forward
+    model.forward = lambda x, edge_index: old(x, edge_index) * 2
+    return model
+
+
+NOT_FOLLOWED.add("forward_replaced_on_the_object")
+
+
+@model_case
+def child_forward_replaced_on_the_object() -> nn.Module:
+    model: Any = _plain()
+    old = model.c.forward
+    model.c.forward = lambda x, edge_index: old(x, edge_index) * 2
+    return model
+
+
+# What follows a model line by line
+
+
+@case()
+def residual(self: Any, x, edge_index):
+    return self.l(self.c(x, edge_index).relu() + x)
+
+
+@case()
+def scaled_and_shifted(self: Any, x, edge_index):
+    return self.l(torch.tanh(self.c(x, edge_index)) * 0.5 + 0.1)
+
+
+@case()
+def the_same_layer_twice(self: Any, x, edge_index):
+    return self.l(self.c(self.c(x, edge_index).relu(), edge_index))
+
+
+@case()
+def loop_of_layers(self: Any, x, edge_index):
+    hs = []
+    for _ in range(3):
+        x = self.c(x, edge_index).relu()
+        hs.append(x)
+    return self.l(sum(hs))
+
+
+@case()
+def reversed_edges(self: Any, x, edge_index):
+    return self.l(self.c(x, edge_index) + self.c(x, edge_index.flip(0)))
+
+
+@case()
+def rows_picked(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    return self.l(h[edge_index[0]] * h[edge_index[1]])
+
+
+@case()
+def softmax_of_rows(self: Any, x, edge_index):
+    return F.log_softmax(self.l(F.normalize(self.c(x, edge_index))), -1)
+
+
+@case()
+def shape_read(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    return self.l(h.view(x.size(0), -1)) / x.shape[1]
+
+
+@case()
+def early_return(self: Any, x, edge_index):
+    h = self.l(self.c(x, edge_index))
+    if self.training:
+        return h
+    return h.sigmoid()
+
+
+@case()
+def parameter_used(self: Any, x, edge_index):
+    return self.l(self.c(x, edge_index)) + self.l.bias
+
+
+@case()
+def tuple_unpacked(self: Any, x, edge_index):
+    source, target = edge_index[0], edge_index[1]
+    return self.l(self.c(x, torch.stack([target, source])))
+
+
+@case()
+def sparse_question(self: Any, x, edge_index):
+    if x.is_sparse or x.layout == torch.sparse_csr:
+        x = x.to_dense()
+    return self.l(self.c(x, edge_index))
+
+
+@case()
+def swallowed_error(self: Any, x, edge_index):
+    try:
+        scale = 2.0 if x.sum() > -1e9 else 1.0
+    except Exception:
+        scale = 1.0
+    return self.l(self.c(x * scale, edge_index))
+
+
+NOT_FOLLOWED.add("swallowed_error")
+
+
+@case(followed=False)
+def branch_on_values(self: Any, x, edge_index):
+    return self.l(self.c(x if x.mean() > 0 else -x, edge_index))
+
+
+@case(followed=False)
+def branch_on_shape(self: Any, x, edge_index):
+    return self.l(self.c(x if x.size(0) > 50 else -x, edge_index))
+
+
+@case(followed=False)
+def exact_type(self: Any, x, edge_index):
+    if type(x) is Tensor:
+        x = x * 3
+    return self.l(self.c(x, edge_index))
+
+
+@case(followed=False)
+def attribute_that_proxies_have(self: Any, x, edge_index):
+    if hasattr(edge_index, "no_such_attribute"):
+        x = x * 3
+    return self.l(self.c(x, edge_index))
+
+
+@case(followed=False)
+def outer_list(self: Any, x, edge_index):
+    return self.l(self.c(x * COUNTED[0], edge_index))
+
+
+COUNTED = [1.0]
+NOT_FOLLOWED.discard("outer_list")
+
+
+@model_case
+def attention_and_norm() -> nn.Module:
+    class Deep(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.n, self.b = GATConv(WIDE, 4, heads=2), BatchNorm(WIDE), SAGEConv(WIDE, 4)
+
+        def forward(self, x, edge_index):
+            return self.b(F.elu(self.n(self.a(x, edge_index))), edge_index)
+
+    return Deep()
+
+
+def calls(model: nn.Module) -> list[list[dict[str, Tensor]]]:
+    """The graphs' fields that a forward takes, with each optional one and without."""
+    taken = list(model.forward.__code__.co_varnames[: model.forward.__code__.co_argcount])
+    names = [name for name in taken if name in ("x", "edge_index", "edge_weight", "batch", "w")] or ["x", "edge_index"]
+    optional = [name for name in names if name in ("edge_weight", "batch", "w")]
+    found = []
+    for chosen in range(2 ** len(optional)):
+        left = {name for number, name in enumerate(optional) if chosen >> number & 1}
+        found.append(
+            [
+                {name: one["edge_weight" if name == "w" else name] for name in names if name not in left}
+                for one in GRAPHS
+            ]
+        )
+    return found
+
+
+def agree(found: Tensor, wanted: Tensor, exactly: bool) -> bool:
+    """Say whether two results are the same: to float precision, or but for a few codes a step apart."""
+    if found.shape != wanted.shape:
+        return False
+    close = torch.isclose(found, wanted, rtol=1e-4, atol=1e-5 * float(wanted.abs().max()) + 1e-6)
+    if exactly:
+        return bool(close.all())
+    apart = float((found - wanted).abs().max()) / max(float(wanted.abs().max()), 1e-6)
+    return float(close.float().mean()) > 0.9 and apart < 0.1
+
+
+def outcome(name: str, integer: bool) -> str:
+    """Run a case: right, refused when converted, refused when called."""
+    torch.manual_seed(0)
+    model = CASES[name]().eval()
+    kinds = calls(model)
+    if integer:
+        gnncompress.prepare(model, "qat-int8", config="gc-abs")
+        gnncompress.calibrate(model, lambda: [call_of(model, call) for kind in kinds for call in kind])
+        gnncompress.freeze(model)
+    try:
+        made = gnncompress.to_integer(model) if integer else gnncompress.to_compiled(model)
+    except QuantizationError:
+        return "refused"
+    for kind in kinds:
+        for call in kind:
+            with torch.no_grad():
+                wanted = call_of(model, call)
+            try:
+                found = call_of(made, call)
+            except (ExecutionError, QuantizationError) as error:
+                return "refused when called" if "\n" not in str(error) else "refused in more than a line"
+            assert agree(found, wanted, not integer), f"{name}: wrong in silence, {found} for {wanted}"
+    return "right"
+
+
+def call_of(model: nn.Module, call: dict[str, Tensor]) -> Tensor:
+    """Call a model on copies, the first of them by position."""
+    (_, x), *rest = ((name, value.clone()) for name, value in call.items())
+    result: Tensor = model(x, **dict(rest))
+    return result
+
+
+@pytest.mark.parametrize("integer", [False, True], ids=["compiled", "integer"])
+@pytest.mark.parametrize("name", CASES)
+def test_right_or_refused(name: str, integer: bool) -> None:
+    allowed = ("right", "refused", "refused when called") if name in NOT_FOLLOWED else ("right",)
+    assert outcome(name, integer) in allowed
+
+
+def test_there_are_sixty_forwards() -> None:
+    assert len(CASES) >= 60
