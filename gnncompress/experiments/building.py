@@ -48,10 +48,10 @@ def new_model(spec: RunSpec, task: Task) -> nn.Module:
     return model
 
 
-def load_model(spec: RunSpec, task: Task, state: Mapping[str, Tensor]) -> nn.Module:
-    """Return the spec's model with the weights of ``state``, ready to infer."""
+def load_model(spec: RunSpec, task: Task, state: Mapping[str, Tensor], verify: bool = True) -> nn.Module:
+    """Return the spec's model with the weights of ``state``, ready to infer; ``verify``: see ``to_integer``."""
     model = rebuilt(new_model(spec, task), spec.method, spec.sparsity, spec.settings)
-    return executed(fill(model, state, reshapes(spec.method)), spec.settings)
+    return executed(fill(model, state, reshapes(spec.method)), spec.settings, verify)
 
 
 def rebuilt(model: nn.Module, method: str, sparsity: float, settings: Mapping[str, Setting]) -> nn.Module:
@@ -62,9 +62,9 @@ def rebuilt(model: nn.Module, method: str, sparsity: float, settings: Mapping[st
     return again
 
 
-def executed(model: nn.Module, settings: Mapping[str, Setting]) -> nn.Module:
+def executed(model: nn.Module, settings: Mapping[str, Setting], verify: bool = True) -> nn.Module:
     """Return what computes for a model: itself, or, if the settings say so, the same in whole numbers."""
-    return to_integer(model) if settings.get(EXECUTE) == INTEGER else model
+    return to_integer(model, verify) if settings.get(EXECUTE) == INTEGER else model
 
 
 def reshapes(method: str) -> bool:

@@ -162,11 +162,12 @@ def _compare(specs: list[RunSpec], folders: list[Path], root: Path | None, setti
     # Where data lie in memory changes speed, too, so that both models get the same if they can.
     tasks.append(tasks[0] if _prepared_alike(*specs) else load_task(specs[1], root))
 
-    def model(which: int) -> nn.Module:
-        return load_model(specs[which], tasks[which], load_checkpoint(folders[which] / MODEL))
+    def model(which: int, verify: bool = True) -> nn.Module:
+        return load_model(specs[which], tasks[which], load_checkpoint(folders[which] / MODEL), verify)
 
     def call(which: int) -> Callable[[], object]:
-        return inferring(tasks[which].inference(model(which), settings.batch_size), specs[which].device)
+        timed = model(which, verify=False)
+        return inferring(tasks[which].inference(timed, settings.batch_size), specs[which].device)
 
     makers = [lambda: call(0), lambda: call(1)]
     meter = open_meter(settings.energy, gpu=any(spec.device == "cuda" for spec in specs))

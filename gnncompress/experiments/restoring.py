@@ -29,8 +29,8 @@ from gnncompress.schemes import INTEGER, SIMULATED
 from gnncompress.tasks.base import Task
 
 # What computes for a model.
-_EXECUTED: dict[str, Callable[[nn.Module], nn.Module]] = {
-    SIMULATED: lambda model: model,
+_EXECUTED: dict[str, Callable[[nn.Module, bool], nn.Module]] = {
+    SIMULATED: lambda model, _: model,
     INTEGER: to_integer,
     "compiled": to_compiled,
 }
@@ -76,6 +76,7 @@ def load_model(
     reshaped: bool | None = None,
     max_bytes: int | None = None,
     execute: str | None = None,
+    verify: bool = True,
 ) -> nn.Module:
     """Return the model in a packed checkpoint, in evaluation mode, with its weights.
 
@@ -83,7 +84,7 @@ def load_model(
     the model, in floats or prepared and frozen; code that a file names is never imported. ``reshaped`` says that
     structured pruning took channels out of what ``build`` makes; by default a run's checkpoint knows, and others have
     the shapes that ``build`` makes. A model computes as its run did, or as ``execute`` says: simulated, as it was
-    trained, integer, see ``to_integer``, or compiled, see ``to_compiled``.
+    trained, integer, see ``to_integer``, or compiled, see ``to_compiled``; ``verify`` is theirs.
 
     Raises:
         CheckpointError: as ``load_checkpoint`` does; if the file does not say what the model is and there is no
@@ -116,7 +117,7 @@ def load_model(
     execute = execute or str(card.settings.get(EXECUTE, SIMULATED) if card is not None else SIMULATED)
     try:
         model = fill(model, state, reshaped)
-        return _EXECUTED[execute](model)
+        return _EXECUTED[execute](model, verify)
     except RuntimeError as error:
         detail = one_line(str(error).split(":", 1)[-1])
         hint = "" if reshaped else "; if structured pruning took channels out of it, say reshaped=True"
