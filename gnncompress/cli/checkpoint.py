@@ -34,32 +34,36 @@ def inspect(
     """
     from dataclasses import asdict
 
-    from rich.markup import escape
-    from rich.table import Table
-
     from gnncompress.checkpoints import inspect_checkpoint
     from gnncompress.cli.console import output
+    from gnncompress.cli.tables import print_table
+    from gnncompress.reporting.tables import Column
 
     info = inspect_checkpoint(file, max_bytes)
     if as_json:
         typer.echo(json.dumps(asdict(info)))
         return
-    table = Table(header_style="bold", pad_edge=False)
-    for column in ("tensor", "type", "shape", "sparsity", "stored", "dense", "bits", "limit"):
-        table.add_column(column, justify="left" if column in ("tensor", "type", "shape") else "right")
-    for tensor in info.tensors:
-        shape = " x ".join(map(str, tensor.shape)) or "scalar"
-        table.add_row(
-            escape(named(tensor.name)),
-            tensor.dtype,
-            shape,
-            f"{tensor.sparsity:.4f}",
-            f"{tensor.stored:,}",
-            f"{tensor.dense:,}",
-            "" if tensor.bits is None else f"{tensor.bits:.2f}",
-            f"{tensor.stored / tensor.limit:.2f}" if tensor.limit else "",
-        )
-    output.print(table)
+    print_table(
+        (
+            *(Column("tensor", text=True), Column("type", text=True, rank=3), Column("shape", text=True, rank=2)),
+            *(Column("sparsity", rank=1), Column("stored"), Column("dense", rank=4)),
+            *(Column("bits", rank=6), Column("limit", rank=5)),
+        ),
+        (
+            (
+                named(tensor.name),
+                tensor.dtype,
+                " x ".join(map(str, tensor.shape)) or "scalar",
+                f"{tensor.sparsity:.4f}",
+                f"{tensor.stored:,}",
+                f"{tensor.dense:,}",
+                "" if tensor.bits is None else f"{tensor.bits:.2f}",
+                f"{tensor.stored / tensor.limit:.2f}" if tensor.limit else "",
+            )
+            for tensor in info.tensors
+        ),
+        "--json",
+    )
     output.print(
         f"format {info.version}: {info.size:,} bytes for {info.dense:,} of dense tensors, "
         f"ratio {info.dense / info.size:.2f}, {info.size / max(info.limit, 1):.3f} times the entropy limit",

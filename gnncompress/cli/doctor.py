@@ -12,18 +12,17 @@ from gnncompress.cli import options
 
 def doctor(as_json: options.Json = False, debug: options.Debug = False) -> None:
     """Say what can be measured on this machine, what cannot, why, and how to allow it."""
-    from rich.markup import escape
-    from rich.table import Table
-
-    from gnncompress.cli.console import output
+    from gnncompress.cli.tables import print_table
     from gnncompress.profiling.doctor import examine
+    from gnncompress.reporting.tables import Column
 
     findings = examine()
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in findings]))
         return
-    table = Table("", "what", "seen", "advice", show_lines=False, box=None, pad_edge=False)
-    for one in findings:
-        sign = "[green]yes[/]" if one.works else "[yellow]no[/]"
-        table.add_row(sign, *(escape(text) for text in (one.what, one.seen, one.advice)))
-    output.print(table)
+    signs = Column("works", text=True, styles={"yes": "green", "no": "yellow"})
+    print_table(
+        (signs, *(Column(name, text=True) for name in ("what", "seen", "advice"))),
+        (("yes" if one.works else "no", one.what, one.seen, one.advice) for one in findings),
+        "--json",
+    )

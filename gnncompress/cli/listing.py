@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from gnncompress.cli.console import output
-from gnncompress.cli.tables import print_table
+from gnncompress.cli.tables import PIPED, print_table
+from gnncompress.reporting.tables import Column
 
 
 def datasets() -> None:
@@ -13,7 +14,12 @@ def datasets() -> None:
     from gnncompress.datasets import DATASETS
 
     print_table(
-        ("data set", "task", "graphs", "features", "classes", "what it is"),
+        (
+            Column("data set", text=True),
+            Column("task", text=True, rank=2),
+            *(Column(what, rank=3) for what in ("graphs", "features", "classes")),
+            Column("what it is", text=True, rank=1),
+        ),
         (
             (
                 entry.name,
@@ -23,7 +29,7 @@ def datasets() -> None:
             )
             for entry in DATASETS
         ),
-        {"task", "what it is"},
+        PIPED,
     )
     output.print(
         "Others: tu:NAME or moleculenet:NAME of any set of these collections, the name of a raw folder of yours, "
@@ -36,9 +42,9 @@ def models() -> None:
     from gnncompress.models import MODELS
 
     print_table(
-        ("model", "tasks", "what it is", "source"),
+        _described("model", "tasks", "what it is", "source"),
         ((entry.name, _tasks(entry.tasks), entry.summary, entry.citation) for entry in MODELS),
-        {"tasks", "what it is", "source"},
+        PIPED,
     )
     output.print("Others: my_file.py:build for a function or class that returns a torch.nn.Module.")
 
@@ -50,12 +56,16 @@ def workloads() -> None:
 
     counts = parameter_counts()
     print_table(
-        ("workload", "data set", "task", "model", "parameters", "split"),
+        (
+            *_described("workload", "data set", "task", "model"),
+            Column("parameters", rank=1),
+            Column("split", text=True, rank=4),
+        ),
         (
             (w.name, w.dataset, _tasks([w.task]), w.model, f"{counts[w.name]:,}", w.split.kind)
             for w in WORKLOADS.values()
         ),
-        set(),
+        PIPED,
     )
 
 
@@ -64,10 +74,15 @@ def methods() -> None:
     from gnncompress.experiments.methods import METHODS
 
     print_table(
-        ("method", "what it does", "source"),
+        _described("method", "what it does", "source"),
         ((e.name, e.summary, e.citation) for e in METHODS),
-        {"what it does", "source"},
+        PIPED,
     )
+
+
+def _described(*names: str) -> list[Column]:
+    """Return columns of text, of which the first always stays and the last is left out first."""
+    return [Column(name, text=True, rank=rank) for rank, name in enumerate(names)]
 
 
 def _number(value: int | None) -> str:

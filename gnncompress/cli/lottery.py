@@ -110,14 +110,24 @@ def lottery(
 
 def _print(table: pd.DataFrame, rows: pd.DataFrame) -> None:
     from gnncompress.cli.tables import print_table
+    from gnncompress.reporting.tables import Column
 
     arms = ("dense", "ticket", "reinit", "random")
     edges = rows[rows["metric"].isin(["edge_sparsity", "macs_saved"]) & rows["setting"].str.contains('"edges"')]
     extra = edges.pivot_table(index="sparsity", columns="metric", values="value")
     print_table(
-        ("sparsity", *arms, "p", "winning", "because", *extra.columns),
+        (
+            Column("round"),
+            Column("sparsity", rank=1),
+            *(Column(arm, rank=rank) for arm, rank in zip(arms, (2, 0, 4, 5), strict=True)),
+            Column("p", rank=3),
+            Column("winning", text=True),
+            Column("because", text=True, rank=1),
+            *(Column(str(name), rank=6) for name in extra.columns),
+        ),
         (
             (
+                str(line["round"]),
                 f"{line['sparsity']:.3f}",
                 *(_spread(line[f"{arm}_mean"], line[f"{arm}_std"]) for arm in arms),
                 f"{line['p']:.3f}",
@@ -127,7 +137,7 @@ def _print(table: pd.DataFrame, rows: pd.DataFrame) -> None:
             )
             for line in table.to_dict(orient="records")
         ),
-        {"because"},
+        "--json",
     )
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from gnncompress.cli.console import output
-from gnncompress.cli.tables import print_table
+from gnncompress.cli.tables import PIPED, print_table
 from gnncompress.experiments.spec import RunSpec
+from gnncompress.reporting.tables import Column
 
 
 def show_plan(spec: RunSpec, data_root: Path | None) -> None:
@@ -15,9 +16,9 @@ def show_plan(spec: RunSpec, data_root: Path | None) -> None:
 
     lines = plan(spec, data_root)
     print_table(
-        ("parameter", "shape", "weights", "pruned"),
+        (Column("parameter", text=True), Column("shape", rank=1), Column("weights"), Column("pruned", text=True)),
         ((line.name, " x ".join(map(str, line.shape)) or "1", f"{line.weights:,}", line.verdict) for line in lines),
-        {"pruned"},
+        PIPED,
     )
     prunable, total = sum(line.weights for line in lines if line.prunable), sum(line.weights for line in lines)
     output.print(f"{prunable:,} of {total:,} parameters may be pruned", highlight=False)
@@ -29,5 +30,6 @@ def show_points(spec: RunSpec, data_root: Path | None) -> None:
 
     found, floats = quantization_points(spec, data_root)
     output.print(f"{spec.dataset}, {spec.model}, {spec.scheme}", highlight=False)
-    print_table(("layer", "place", "bits"), ((one.layer, one.name, str(one.bits)) for one in found), {"bits"})
+    columns = [Column(name, text=True) for name in ("layer", "place", "bits")]
+    print_table(columns, ((one.layer, one.name, str(one.bits)) for one in found), PIPED)
     output.print(f"{len(found)} quantizers; in floats: {', '.join(floats) or 'nothing'}", highlight=False)

@@ -70,14 +70,19 @@ def profile(
 
 
 def _show(ended: Ended) -> None:
-    from rich.table import Table
-
     from gnncompress.cli.console import errors
+    from gnncompress.cli.tables import print_table
+    from gnncompress.reporting.tables import Column
 
-    table = Table("metric", "value", "source", box=None, pad_edge=False)
-    for row in ended.measurements:
-        table.add_row(row.metric, "" if row.value is None else _figure(row.value, row.unit), row.source)
-    errors.print(table)
+    print_table(
+        (Column("metric", text=True), Column("value"), Column("source", text=True, rank=1)),
+        (
+            (row.metric, "" if row.value is None else _figure(row.value, row.unit), row.source)
+            for row in ended.measurements
+        ),
+        "--output",
+        console=errors,
+    )
     for warning in ended.warnings:
         errors.print(f"[yellow]warning:[/] {_escape(warning)}", soft_wrap=True, highlight=False)
 

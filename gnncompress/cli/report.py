@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -20,20 +21,30 @@ def report(
     ] = None,
     debug: options.Debug = False,
 ) -> None:
-    """Print a table of finished runs: a row a method and sparsity, quality as mean ± std over seeds."""
-    from gnncompress.cli.console import output
+    """Print a table of finished runs: a row per method and sparsity, quality as mean ± std over seeds.
+
+    A run counts once, however many copies of it there are. A narrow terminal shows fewer columns and names the others.
+    """
+    from rich.markup import escape
+
+    from gnncompress.cli.console import errors
+    from gnncompress.cli.tables import print_whole, width
     from gnncompress.errors import UsageError
     from gnncompress.files import write_text
     from gnncompress.registry import unknown
-    from gnncompress.reporting.render import FORMATS, render, rich_tables
+    from gnncompress.reporting.render import FORMATS, render, terminal_tables
     from gnncompress.reporting.results import read_results
     from gnncompress.reporting.summary import summarize
 
     if style not in FORMATS:
         raise UsageError(unknown("format", style, FORMATS))
-    summary = summarize(read_results(runs))
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        summary = summarize(read_results(runs))
+    for warning in dict.fromkeys(str(one.message) for one in said):
+        errors.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True, highlight=False)
     if style == "table" and target is None:
-        output.print(rich_tables(summary, output.width))
+        print_whole(terminal_tables(summary, width()))
         return
     text = render(summary, style)
     if target is None:

@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gnncompress.cli.console import errors, output
+from gnncompress.cli.console import errors
 from gnncompress.experiments.api import describe
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.experiments.store import Store
@@ -108,11 +108,12 @@ def _payload(outcome: Outcome, store: Store) -> dict[str, object]:
 
 def _print_table(outcome: Outcome, store: Store) -> None:
     """Print the runs asked for, after the base models they were made from."""
-    from gnncompress.reporting.render import rich_tables
+    from gnncompress.cli.tables import print_whole, width
+    from gnncompress.reporting.render import terminal_tables
     from gnncompress.reporting.results import read_results
     from gnncompress.reporting.summary import summarize
 
     wanted = {spec.run_id for spec in outcome.finished}
     wanted |= {spec.base().run_id for spec in outcome.finished if spec.method != NO_METHOD}
-    output.print(rich_tables(summarize(read_results(store.folder, only=wanted)), output.width))
+    print_whole(terminal_tables(summarize(read_results(store.folder, only=wanted)), width()))
     errors.print(f"runs are in {escape(str(store.folder))}", highlight=False, soft_wrap=True)

@@ -115,15 +115,21 @@ def sensitivity(
 def _print(curves: pd.DataFrame, budgets: dict[str, float], target: float) -> None:
     from gnncompress.cli.console import output
     from gnncompress.cli.tables import print_table
+    from gnncompress.reporting.tables import Column
 
     wide = curves.pivot_table(index="layer", columns="sparsity", values="score_drop", sort=False)
     weights = curves.drop_duplicates("layer").set_index("layer")["weights"]
     print_table(
-        ("layer", "weights", *(f"{level:g}" for level in wide.columns), f"for {target:g}"),
+        (
+            Column("layer", text=True),
+            Column("weights", rank=2),
+            *(Column(f"{level:g}", rank=1) for level in wide.columns),
+            Column(f"for {target:g}"),
+        ),
         (
             (layer, f"{weights[layer]:,}", *(f"{100 * drop:.1f}" for drop in wide.loc[layer]), f"{budgets[layer]:.3f}")
             for layer in wide.index
         ),
-        set(),
+        "--json",
     )
     output.print("Points of validation score lost by pruning the layer alone, and the sparsity recommended for it.")

@@ -1,20 +1,35 @@
-"""Plain tables on standard output."""
+"""Tables on standard output, or wherever a console prints."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
-from rich.box import SIMPLE_HEAD
-from rich.table import Table
+from rich.console import Console
+from rich.text import Text
 
 from gnncompress.cli.console import output
+from gnncompress.reporting.tables import UNLIMITED, Column, fitted
+
+# What has no option that prints all in another form; a pipe has no width.
+PIPED = "| cat"
 
 
-def print_table(columns: Sequence[str], lines: Iterable[Sequence[str]], folded: Collection[str]) -> None:
-    """Print a table whose names stay whole; only the columns in ``folded`` give way in a narrow terminal."""
-    table = Table(box=SIMPLE_HEAD, header_style="bold", pad_edge=False, collapse_padding=True)
-    for column in columns:
-        table.add_column(column, overflow="fold", no_wrap=column not in folded)
-    for line in lines:
-        table.add_row(*line)
-    output.print(table)
+def print_table(
+    columns: Sequence[Column],
+    lines: Iterable[Sequence[str]],
+    more: str,
+    title: Sequence[str] = (),
+    console: Console = output,
+) -> None:
+    """Print a table as wide as the terminal lets it be; ``more`` is the option that shows what does not fit."""
+    print_whole(fitted(columns, lines, width(console), more, title), console)
+
+
+def print_whole(text: Text, console: Console = output) -> None:
+    """Print text that has been fitted, and neither cut nor wrap it."""
+    console.print(text, soft_wrap=True)
+
+
+def width(console: Console = output) -> int:
+    """Return how wide a table may be: without limit where no terminal is."""
+    return console.width if console.is_terminal else UNLIMITED

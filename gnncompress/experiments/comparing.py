@@ -29,6 +29,7 @@ from gnncompress.profiling.comparison import (
     difference_of_scores,
     energies,
     interleaved,
+    pairs_needed,
 )
 from gnncompress.profiling.energy import insist_on_meter, open_meter, reads
 from gnncompress.profiling.isolation import isolated, start_server
@@ -121,7 +122,8 @@ def compare(
     """Compare two runs, each named by its folder or its model.safetensors, alone on the machine, in another process.
 
     Both models infer in turns, each in its run's own way (floats, simulated, integers); every round loads them anew.
-    Intervals are bootstrapped: over rounds for latency, over pairs of windows for energy, over test items for quality.
+    Intervals of latency and energy are those of medians, over rounds and over pairs of windows; those of quality are
+    bootstrapped over test items.
 
     A run of your own model or data names a file of code in its spec; that is run only if you ``trust`` it. ``on_start``
     is told how many seconds the measurement takes at least, once everything has been checked.
@@ -172,6 +174,7 @@ def _compare(specs: list[RunSpec], folders: list[Path], root: Path | None, setti
     makers = [lambda: call(0), lambda: call(1)]
     meter = open_meter(settings.energy, gpu=any(spec.device == "cuda" for spec in specs))
     found = Comparison(specs[0].run_id, specs[1].run_id, settings.confidence, [])
+    found.notes += _note_on_one_run(specs, folders)
     found.figures += _quality(tasks, [model(0), model(1)], settings)
     if not found.figures:
         found.notes.append(f"{PRIMARY_METRIC[tasks[0].name]}: has no value for these test items, and is not compared")
@@ -180,18 +183,49 @@ def _compare(specs: list[RunSpec], folders: list[Path], root: Path | None, setti
     before = Usage.now()
     rounds = interleaved(makers, settings.rounds, settings.seconds, Window(), settings.seed)
     a, b = np.median(rounds.seconds, axis=0)
-    faster = difference(rounds.log_ratios, settings.confidence, settings.seed)
+    faster = difference(rounds.log_ratios, settings.confidence)
     found.figures.append(Compared("latency_median", "s", float(a), float(b), faster, "measured", ("faster", "slower")))
     joules, notes = energies([makers[0](), makers[1]()], meter, settings.energy_windows, settings.energy_seconds)
-    for component, (values, source) in joules.items():
-        cheaper = difference(np.log(values[:, 1] / values[:, 0]), settings.confidence, settings.seed)
-        a, b = np.median(values, axis=0)
-        words = ("cheaper", "dearer")
-        found.figures.append(Compared(name_of("energy", component), "J", float(a), float(b), cheaper, source, words))
+    figures, unread = _energy(joules, settings.confidence)
+    found.figures += figures
     if any(one.source == "estimated" for one in found.figures):
         notes.append("energy is estimated from load and time, so that it says little that latency does not")
-    found.notes += [*notes, *Load.between(before, Usage.now()).warnings()]
+    found.notes += _notes_on_few(settings, bool(joules))
+    found.notes += [*notes, *unread, *Load.between(before, Usage.now()).warnings()]
     return found
+
+
+def _energy(joules: dict[str, tuple[NDArray[np.float64], str]], confidence: float) -> tuple[list[Compared], list[str]]:
+    """Return a figure for each component, of joules [windows, 2] and their source; and what nothing can be said of."""
+    figures, notes = [], []
+    for component, (values, source) in joules.items():
+        name = name_of("energy", component)
+        if not (values > 0).all():
+            notes.append(f"{name}: a window read no energy, and is not compared; give longer ones, --energy-seconds")
+            continue
+        cheaper = difference(np.log(values[:, 1] / values[:, 0]), confidence)
+        a, b = np.median(values, axis=0)
+        figures.append(Compared(name, "J", float(a), float(b), cheaper, source, ("cheaper", "dearer")))
+    return figures, notes
+
+
+def _note_on_one_run(specs: list[RunSpec], folders: list[Path]) -> list[str]:
+    if specs[0].run_id != specs[1].run_id:
+        return []
+    alike = (folders[0] / MODEL).read_bytes() == (folders[1] / MODEL).read_bytes()
+    what = "with one model: differences are chance" if alike else "with models that differ: one was made anew"
+    return [f"{folders[0]} and {folders[1]} are one run, {specs[0].run_id}, {what}"]
+
+
+def _notes_on_few(settings: Settings, energy: bool) -> list[str]:
+    level, needed = f"{100 * settings.confidence:g} %", pairs_needed(settings.confidence)
+    measured = {"rounds": settings.rounds} | ({"windows of energy": settings.energy_windows} if energy else {})
+    return [
+        f"{count} {what}: intervals of {level} reach beyond the ratios seen, which they take to have one peak; "
+        f"from {needed} on they need not"
+        for what, count in measured.items()
+        if count < needed
+    ]
 
 
 def _prepared_alike(a: RunSpec, b: RunSpec) -> bool:
@@ -257,7 +291,7 @@ def _plain(one: Compared) -> dict[str, Any]:
         "kind": "ratio" if one.ratio else "difference",
         "value": one.b / one.a if interval is None else interval.value,
         "low": None if interval is None else interval.low,
-        "high": None if interval is None else interval.high,
+        "high": None if interval is None or math.isinf(interval.high) else interval.high,
         "significant": None if one.difference is None else one.difference.significant,
         "source": one.source,
         "verdict": one.verdict,

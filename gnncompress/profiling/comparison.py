@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import bdtr
 
 from gnncompress.profiling.energy import EnergyMeter, Reading, components, reading_of, reads
 from gnncompress.profiling.joules import reasons
@@ -16,13 +17,12 @@ from gnncompress.profiling.latency import Window, repeat, warm_up
 
 Call = Callable[[], object]
 
-_RESAMPLES = 9999
 _FEWEST_PAIRS = 5
 
 
 @dataclass(frozen=True)
 class Difference:
-    """B less A, with the interval that a bootstrap gives; in logarithms for what is a ratio."""
+    """B less A, and the interval of that; in logarithms for what is a ratio."""
 
     value: float
     low: float
@@ -35,7 +35,8 @@ class Difference:
 
     def as_ratio(self) -> Difference:
         """Return B / A of a difference of logarithms."""
-        return Difference(math.exp(self.value), math.exp(self.low), math.exp(self.high))
+        with np.errstate(over="ignore"):  # the end of an interval may be beyond all floats
+            return Difference(*(float(np.exp(one)) for one in (self.value, self.low, self.high)))
 
 
 @dataclass(frozen=True)
@@ -114,25 +115,58 @@ def energies(
     return energies, notes
 
 
-def difference(values: NDArray[np.float64], confidence: float, seed: int = 0) -> Difference:
-    """Return the mean of paired differences [n] with a studentized bootstrap interval.
+def difference(values: NDArray[np.float64], confidence: float) -> Difference:
+    """Return the median of paired differences [n] with the interval that ``median_interval`` gives."""
+    low, high = median_interval(values, confidence)
+    return Difference(float(np.median(values)), float(low), float(high))
 
-    mean - t* se for the quantiles t* of (mean* - mean) / se* over resamples, se the standard error of a mean: the
-    interval that keeps its level for few values, too, where percentiles are far too narrow.
 
-    Source: Efron and Tibshirani, An Introduction to the Bootstrap, 1993, section 12.5.
+def median_interval(values: NDArray[np.float64], confidence: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the ends [...] of an interval for the median of what ``values`` [..., n] were drawn from; n is at least 2.
+
+    From ``pairs_needed(confidence)`` values on, the ends are the d-th smallest and d-th largest one, which leave the
+    median out with probability 2 P(Binomial(n, 1/2) < d) whatever the distribution is (the sign test), moved towards
+    the next ones inside until the level is met (exactly for a Laplace distribution).
+
+    With fewer, the smallest and the largest are moved out by ((1 - confidence) ** (-1 / (n - 1)) / 2 - 1) times their
+    distance. That keeps the level if the density rises on no side of the median: all values are above it with
+    probability 2 ** -n, and then the smallest is more than a share s of the largest with probability
+    (1 - s) ** (n - 1) at most.
+
+    Intervals at 99 % that leave the median out, in percent, of 200,000 simulated (tests/profiling/test_comparison.py):
+
+        ==================================  ====  ====  ====  ====
+        n                                      5     8    10    20
+        normal                               0.4   1.0   1.1   1.1
+        uniform                              1.0   1.0   1.2   1.0
+        Student's t, 2 degrees of freedom    0.2   1.0   1.1   1.0
+        Cauchy                               0.1   1.0   1.0   1.0
+        lognormal, sigma 1                   0.8   1.0   1.2   1.0
+        exponential                          0.9   1.0   1.1   1.0
+        two values, equally likely           6.2   0.8   2.1   1.2
+        ==================================  ====  ====  ====  ====
+
+    The last, at 5, is what no finite interval of five values avoids (at 9 it is 3.9, the worst above 7). It cannot come
+    from two calls that are alike: their differences are as likely to be near zero as near any other value.
+
+    Source: Hettmansperger and Sheather, Statistics and Probability Letters 1986 (between order statistics).
     """
-    mean = float(np.mean(values))
-    if len(values) < 2 or np.ptp(values) == 0:
-        return Difference(mean, mean, mean)
-    drawn = np.random.default_rng(seed).choice(values, (_RESAMPLES, len(values)))
-    errors = drawn.std(1, ddof=1) / math.sqrt(len(values))
-    with np.errstate(divide="ignore", invalid="ignore"):  # one value over and over has no error: infinitely far off
-        t = np.nan_to_num((drawn.mean(1) - mean) / errors, nan=0.0)
-    tail = (1 - confidence) / 2
-    error = float(values.std(ddof=1)) / math.sqrt(len(values))
-    low, high = np.quantile(t, [tail, 1 - tail], method="closest_observation")
-    return Difference(mean, mean - float(high) * error, mean - float(low) * error)
+    n = values.shape[-1]
+    ordered = np.sort(values, axis=-1)
+    missed = 2 * bdtr(np.arange(n // 2 + 1), n, 0.5)  # by the ends at rank 1, 2, ...
+    rank = int(np.count_nonzero(missed[:-1] <= 1 - confidence))
+    if rank == 0:
+        reach = ((1 - confidence) ** (-1 / (n - 1)) / 2 - 1) * (ordered[..., -1] - ordered[..., 0])
+        return ordered[..., 0] - reach, ordered[..., -1] + reach
+    share = (1 - confidence - missed[rank - 1]) / (missed[rank] - missed[rank - 1])
+    inwards = (n - rank) * share / (rank + (n - 2 * rank) * share)
+    low, high = ordered[..., rank - 1], ordered[..., n - rank]
+    return low + inwards * (ordered[..., rank] - low), high - inwards * (high - ordered[..., n - rank - 1])
+
+
+def pairs_needed(confidence: float) -> int:
+    """Return from how many values on the smallest and the largest alone keep the level: 8 for 0.99."""
+    return max(2, math.ceil(1 - math.log2(1 - confidence)))
 
 
 def difference_of_scores(

@@ -10,6 +10,7 @@ from scipy import stats
 
 from gnncompress.errors import ResultsError
 from gnncompress.measurements import PRIMARY_METRIC
+from gnncompress.reporting.copies import each_run_once
 
 ALPHA = 0.05
 MARGIN = 0.01
@@ -31,13 +32,20 @@ def verdicts(scores: pd.DataFrame, margin: float = MARGIN, alpha: float = ALPHA)
     (Nadeau and Bengio, Machine Learning 2003); on one split (--split-seed) they speak of that split alone.
 
     Raises:
-        ResultsError: if there are no rounds, or an arm is missing in one.
+        ResultsError: if there are no rounds, an arm is missing in one, or a seed has several runs of an arm.
 
     Source: Frankle and Carbin, ICLR 2019 (what a winning ticket is); Berger, Technometrics 1982 (intersection-union).
     """
     rounds = sorted(scores.loc[scores["arm"] != "dense", "round"].unique())
     if not rounds:
         raise ResultsError("no lottery runs; run 'gnncompress lottery' first")
+    twice = scores[scores.duplicated(["arm", "round", "seed"])]
+    if not twice.empty:
+        one = twice.iloc[0]
+        raise ResultsError(
+            f"round {one['round']}: seed {one['seed']} has several runs of {one['arm']}, with different settings; "
+            "judge one experiment at a time"
+        )
     dense = scores[scores["arm"] == "dense"].set_index("seed")["value"]
     parts = [(number, scores[scores["round"] == number]) for number in rounds]
     return pd.DataFrame([_judged(number, part, dense, margin, alpha) for number, part in parts])
@@ -47,8 +55,9 @@ def lottery_scores(rows: pd.DataFrame) -> pd.DataFrame:
     """Return the primary metric of every run of an experiment with its arm and round; the dense models are round 0.
 
     Raises:
-        ResultsError: if there are runs of several data sets or models.
+        ResultsError: if there are runs of several data sets or models, or copies of a run disagree.
     """
+    rows = each_run_once(rows)
     if len(rows[["dataset", "task", "model"]].drop_duplicates()) > 1:
         raise ResultsError("runs of several data sets or models; judge them one at a time")
     metric = PRIMARY_METRIC[rows["task"].iloc[0]]

@@ -2,34 +2,36 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from collections.abc import Callable
 
 import pandas as pd
-from rich.box import SIMPLE_HEAD
-from rich.console import Console, Group, JustifyMethod
-from rich.measure import Measurement
-from rich.table import Table
+from rich.text import Text
 from tabulate import tabulate
 
+from gnncompress.reporting.tables import UNLIMITED, Column, fitted
+
 FORMATS = ("table", "markdown", "csv", "latex", "json")
-_WIDE = 250
-_TEXT = {"dataset", "model", "method", "tuned", "setting", "note"}
-_WRAPPED = {"setting", "note"}
-_ABOVE = ("dataset", "model", "parameters", "setting", "seeds", "energy")
-# What is left out of a narrow terminal, first one first; it is in every other form.
-_LEAST = ["CPU", "memory", "non-zero"]
+_TEXT = {"dataset", "task", "model", "method", "tuned", "setting", "note"}
+_ABOVE = ("dataset", "task", "model", "parameters", "setting", "seeds", "energy")
+# What a narrow terminal may do without, the last one first; what tells rows apart and the quality always stay.
+_OPTIONAL = (
+    *("note", "seeds", "size", "latency", "energy", "ratio", "bits w/a"),
+    *("majority", "parameters", "non-zero", "memory", "CPU"),
+)
+
+
+_PREFIXES = (
+    *((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1, "")),
+    *((1e-3, "m"), (1e-6, "µ"), (1e-9, "n")),
+)
 
 
 def render(summary: pd.DataFrame, style: str) -> str:
     """Return ``summary`` as text in one of the ``FORMATS``."""
     if style == "table":
-        console = Console(file=io.StringIO(), width=_WIDE)
-        with console.capture() as captured:
-            console.print(rich_tables(summary, _WIDE))
-        return captured.get()
+        return f"{terminal_tables(summary, UNLIMITED)}\n"
     if style == "csv":
         return summary.to_csv(index=False, lineterminator="\n")
     if style == "json":
@@ -41,52 +43,47 @@ def render(summary: pd.DataFrame, style: str) -> str:
     return tabulate(cells, headers=list(readable.columns), tablefmt=form, disable_numparse=True) + "\n"
 
 
-def rich_tables(summary: pd.DataFrame, width: int) -> Group:
-    """Return ``summary`` for a terminal of ``width`` columns, one table for each data set and model.
+def terminal_tables(summary: pd.DataFrame, width: int) -> Text:
+    """Return ``summary`` for a terminal of ``width`` columns, one table for each data set, task and model.
 
-    What is the same in every row stands above its table. Where the rest is still too wide, the last figures are
-    left out and the caption says so.
+    What is the same in every row stands above its table. Columns that do not fit are left out, and named below.
     """
+    tasks = _tasks_tell_apart(summary)
     parts = summary.groupby(["dataset", "task", "model"], sort=False)
-    return Group(*(_rich_table(part, width) for _, part in parts))
+    return Text("\n\n").join(_terminal_table(for_people(part, tasks), width) for _, part in parts)
 
 
-def _rich_table(summary: pd.DataFrame, width: int) -> Table:
-    readable = for_people(summary)
+def _terminal_table(readable: pd.DataFrame, width: int) -> Text:
     same = [name for name in _ABOVE if name in readable and readable[name].nunique() == 1]
-    title = ", ".join(f"{name} {readable[name].iloc[0]}" for name in same)
-    console = Console(width=_WIDE)
-    for count in range(len(_LEAST) + 1):
-        table = _build(readable.drop(columns=same), title, _LEAST[:count])
-        if Measurement.get(console, console.options, table).maximum <= width:
-            break
-    return table
+    title = [f"{name} {readable[name].iloc[0]}" for name in same]
+    shown = readable.drop(columns=same)
+    columns = [Column(name, text=name in _TEXT, rank=_rank(name)) for name in shown.columns]
+    return fitted(columns, shown.to_numpy().tolist(), width, "gnncompress report --format csv or json", title)
 
 
-def _build(readable: pd.DataFrame, title: str, left_out: list[str]) -> Table:
-    shown = readable.drop(columns=left_out)
-    table = Table(
-        box=SIMPLE_HEAD, pad_edge=False, collapse_padding=True, title=title, title_justify="left", title_style="bold"
-    )
-    if left_out:
-        table.caption = f"{' and '.join(left_out)} left out: widen the terminal, or use report --format csv"
-        table.caption_justify = "left"
-    for column in shown.columns:
-        justify: JustifyMethod = "left" if column in _TEXT else "right"
-        table.add_column(column, justify=justify, no_wrap=column not in _WRAPPED, overflow="fold")
-    for line in shown.itertuples(index=False):
-        table.add_row(*line)
-    return table
+def _rank(name: str) -> int:
+    return _OPTIONAL.index(name) + 1 if name in _OPTIONAL else 0
 
 
-def for_people(summary: pd.DataFrame) -> pd.DataFrame:
-    """Return ``summary`` with units and ± in the cells, columns that say nothing left out."""
+def _tasks_tell_apart(summary: pd.DataFrame) -> bool:
+    """Say whether there are rows that only their task tells apart from those of other models and data sets."""
+    pairs = summary[["dataset", "task", "model"]].drop_duplicates()
+    return bool(pairs.duplicated(["dataset", "model"]).any())
+
+
+def for_people(summary: pd.DataFrame, tasks: bool | None = None) -> pd.DataFrame:
+    """Return ``summary`` with units and ± in the cells, columns that say nothing left out.
+
+    ``tasks``: whether there is a column of tasks; None: where a data set and model have several.
+    """
     metrics = summary["metric"].unique()
+    digits = _digits(summary["sparsity"])
     columns: dict[str, Callable[[pd.Series], str]] = {
         "dataset": lambda row: row["dataset"],
+        "task": lambda row: row["task"],
         "model": lambda row: row["model"],
         "method": lambda row: row["method"] + (f" {row['scheme']}" if row["scheme"] else ""),
-        "sparsity": lambda row: f"{row['sparsity']:g}",
+        "sparsity": lambda row: f"{row['sparsity']:.{digits}g}",
         "tuned": lambda row: "yes" if row["finetuned"] else "no",
         "setting": lambda row: row["setting"],
         "seeds": lambda row: str(row["seeds"]),
@@ -105,7 +102,23 @@ def for_people(summary: pd.DataFrame) -> pd.DataFrame:
     }
     cells = [{name: cell(row) for name, cell in columns.items()} for _, row in summary.iterrows()]
     readable = pd.DataFrame(cells, columns=list(columns))
-    return readable.drop(columns=[name for name in ("setting", "note", "bits w/a") if not readable[name].any()])
+    unneeded = [name for name in ("setting", "note", "bits w/a") if not readable[name].any()]
+    if not (_tasks_tell_apart(summary) if tasks is None else tasks):
+        unneeded.append("task")
+    return readable.drop(columns=unneeded)
+
+
+def _digits(levels: pd.Series) -> int:
+    """Return how many digits, at least 6, tell sparsities apart, from each other and from 1."""
+    different = set(levels)
+    return next(
+        (
+            digits
+            for digits in range(6, 17)
+            if len({f"{level:.{digits}g}" for level in {*different, 1.0}}) > len(different)
+        ),
+        17,
+    )
 
 
 def _quality(row: pd.Series, named: bool) -> str:
@@ -145,7 +158,8 @@ def _si(value: float, unit: str) -> str:
     """Return a value with an SI prefix and three significant digits; an absent one says so."""
     if math.isnan(value):
         return "unavailable"
-    for factor, prefix in ((1e9, "G"), (1e6, "M"), (1e3, "k"), (1, ""), (1e-3, "m"), (1e-6, "µ")):
-        if abs(value) >= factor:
-            return f"{value / factor:.3g} {prefix}{unit}"
-    return f"{value:.3g} {unit}"
+    rounded = float(f"{value:.3g}")
+    for factor, prefix in _PREFIXES:
+        if abs(rounded) >= factor:
+            return f"{rounded / factor:.3g} {prefix}{unit}"
+    return f"{rounded:.3g} {unit}"

@@ -11,6 +11,7 @@ import pandas as pd
 
 from gnncompress.errors import ResultsError
 from gnncompress.measurements import COLUMNS
+from gnncompress.reporting.copies import each_run_once
 
 _TYPES = {"run_id": str, "scheme": str, "layer": str, "seed": int, "sparsity": float, "finetuned": bool}
 
@@ -18,11 +19,13 @@ _TYPES = {"run_id": str, "scheme": str, "layer": str, "seed": int, "sparsity": f
 def read_results(runs: str | Path = "runs", only: Collection[str] | None = None) -> pd.DataFrame:
     """Return the rows of every finished run under ``runs``, or of those whose run_id is in ``only``.
 
-    ``runs`` may also be one run's folder or one results.csv. A column ``setting`` is added: the run's spec
-    without its seed, as sorted JSON, or empty where there is no spec beside the rows.
+    ``runs`` may also be one run's folder or one results.csv. Columns are added: ``file``, where a row was read, and
+    ``setting``, the run's spec without its seed, as sorted JSON, or empty where there is no spec beside the rows. Of a
+    run that is there more than once, such as in a copied folder, the rows are returned once (see ``each_run_once``).
 
     Raises:
-        ResultsError: naming the folder without runs, or the file that cannot be read or lacks columns.
+        ResultsError: naming the folder without runs, the file that cannot be read or lacks columns, or the files that
+            say different things of one run.
     """
     runs = Path(runs)
     if not runs.exists():
@@ -33,7 +36,7 @@ def read_results(runs: str | Path = "runs", only: Collection[str] | None = None)
         files = [file for file in files if file.parent.name in only]
     if not files:
         raise ResultsError(f"{runs}: no finished runs; run 'gnncompress prune' first, or name the folder of runs")
-    return pd.concat([_read(file) for file in files], ignore_index=True)
+    return each_run_once(pd.concat([_read(file) for file in files], ignore_index=True))
 
 
 def _read(file: Path) -> pd.DataFrame:
@@ -53,6 +56,7 @@ def _read(file: Path) -> pd.DataFrame:
             f"{file}: cannot be read as results ({' '.join(str(error).split())}); "
             "restore the file, or delete the run's folder and run it again"
         ) from error
+    rows["file"] = str(file)
     rows["setting"] = _setting(file.with_name("spec.json"))
     return rows
 

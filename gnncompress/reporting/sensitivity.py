@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gnncompress.errors import ResultsError
+from gnncompress.reporting.copies import each_run_once
 
 
 def sensitivity(rows: pd.DataFrame) -> pd.DataFrame:
@@ -14,13 +15,22 @@ def sensitivity(rows: pd.DataFrame) -> pd.DataFrame:
     Columns: layer, weights, sparsity, score_drop (fraction), loss_rise (nats); layers in the order of the model.
 
     Raises:
-        ResultsError: if the rows are not of one data set and model, or there are none.
+        ResultsError: if the rows are not of one data set and model, there are none, copies of a run disagree, or a
+            seed has several runs.
     """
+    rows = each_run_once(rows)
     rows = rows[(rows["method"] == "sensitivity") & (rows["phase"] == "evaluate")]
     if rows.empty:
         raise ResultsError("no runs of layer sensitivity; run 'gnncompress sensitivity' first")
     if len(rows[["dataset", "task", "model"]].drop_duplicates()) > 1:
         raise ResultsError("runs of several data sets or models; name a folder for each")
+    twice = rows[rows.duplicated(["layer", "sparsity", "seed", "metric"])]
+    if not twice.empty:
+        one = twice.iloc[0]
+        raise ResultsError(
+            f"sparsity {one['sparsity']:g}: seed {one['seed']} has several runs, with different settings; "
+            "name a folder for each"
+        )
     wide = rows.pivot_table(index=["layer", "sparsity", "seed"], columns="metric", values="value", sort=False)
     wide = wide.reset_index()
     whole = wide[wide["layer"] == ""].drop(columns="layer")

@@ -11,6 +11,7 @@ import pandas as pd
 
 from gnncompress.errors import ResultsError
 from gnncompress.measurements import PRIMARY_METRIC
+from gnncompress.reporting.copies import each_run_once
 
 LABELS = ["dataset", "task", "model", "method", "scheme", "sparsity", "finetuned"]
 # Column of the table <- (phase, metric); quality and energy are treated on their own below.
@@ -38,11 +39,13 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     the mean of the majority baseline; every other figure is a mean. Energy is averaged within one source only: a
     group with several sources has a row for each. Runs whose specs differ in more than the seed are never averaged:
     the column ``setting`` then says what differs. ``constant_runs`` and ``diverged_runs`` count the seeds whose model
-    predicts one class only, and whose training diverged. Runs that only look at a model are left out.
+    predicts one class only, and whose training diverged. Runs that only look at a model are left out; a run counts
+    once, however many copies of its rows there are.
 
     Raises:
-        ResultsError: if no run is left.
+        ResultsError: if no run is left, copies of a run disagree, or nothing says in what runs of one seed differ.
     """
+    rows = each_run_once(rows)
     whole = rows[rows["layer"] == ""]
     groups = whole.groupby([*LABELS, "setting"], sort=True, dropna=False)
     scored = [(labels, group) for labels, group in groups if (group["metric"] == _primary(labels)).any()]
@@ -62,6 +65,7 @@ def _by_number(scheme: str) -> str:
 
 
 def _lines(labels: tuple[Any, ...], group: pd.DataFrame) -> list[dict[str, Any]]:
+    _insist_on_one_run_a_seed(group)
     line: dict[str, Any] = dict(zip([*LABELS, "setting"], labels, strict=True))
     metric = _primary(labels)
     quality = _values(group, "evaluate", metric)
@@ -79,6 +83,17 @@ def _lines(labels: tuple[Any, ...], group: pd.DataFrame) -> list[dict[str, Any]]
     return [
         line | {"energy_j": part["value"].mean(), "energy_source": source} for source, part in energy.groupby("source")
     ] or [line | {"energy_j": float("nan"), "energy_source": "unavailable"}]
+
+
+def _insist_on_one_run_a_seed(group: pd.DataFrame) -> None:
+    for seed, part in group.groupby("seed"):
+        runs = part.drop_duplicates("run_id")
+        if len(runs) > 1:
+            (one, first), (other, second) = zip(runs["run_id"][:2], runs["file"][:2], strict=True)
+            raise ResultsError(
+                f"runs {one} ({first}) and {other} ({second}) have the same method, sparsity and seed, {seed}, and no "
+                "spec.json beside them says in what they differ; restore it, or report them one at a time"
+            )
 
 
 def _primary(labels: tuple[Any, ...]) -> str:

@@ -258,7 +258,8 @@ def test_compare_prints_a_table(cli: Cli, pair: tuple[Path, Path]) -> None:
     result = cli("compare", *pair, *FAST)
     assert result.code == 0, result.err
     assert "verdict" in result.out
-    assert "with 99 % intervals by bootstrap" in result.out
+    assert "with 99 % intervals: of the median over rounds" in result.out
+    assert "5 rounds: intervals of 99 % reach beyond the ratios seen" in result.err
 
 
 def test_compare_refuses_what_cannot_be_compared(cli: Cli, pair: tuple[Path, Path], runs: Path, tmp_path: Path) -> None:

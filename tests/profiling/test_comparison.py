@@ -17,6 +17,8 @@ from gnncompress.profiling.comparison import (
     difference_of_scores,
     energies,
     interleaved,
+    median_interval,
+    pairs_needed,
 )
 from gnncompress.profiling.energy import NoMeter, Reading
 from gnncompress.profiling.latency import Window
@@ -32,25 +34,120 @@ def test_a_difference_that_leaves_out_nothing_is_significant() -> None:
     assert (ratio.value, ratio.low, ratio.high) == pytest.approx((2, 1, 4))
 
 
-def test_the_interval_of_a_mean_is_about_that_of_a_t_test() -> None:
-    values = np.random.default_rng(0).normal(0.3, 1, 200)
+def test_the_interval_of_many_normal_values_is_that_of_theory() -> None:
+    values = stats.norm.ppf((np.arange(4000) + 0.5) / 4000, 0.3)
     found = difference(values, 0.95)
-    expected = stats.t.interval(0.95, 199, values.mean(), stats.sem(values))
-    assert found.value == values.mean()
-    assert (found.low, found.high) == pytest.approx(expected, abs=0.02)
+    assert found.value == np.median(values)
+    error = 1.96 * np.sqrt(np.pi / 2 / 4000)  # the standard error of a median
+    assert (found.low, found.high) == pytest.approx((found.value - error, found.value + error), abs=1e-3)
 
 
-def test_values_that_are_all_alike_have_a_point_for_an_interval() -> None:
-    assert difference(np.full(20, 0.5), 0.99) == Difference(0.5, 0.5, 0.5)
-    assert not difference(np.zeros(20), 0.99).significant
+def test_ends_are_order_statistics_by_hand() -> None:
+    values = np.array([5.0, 1.0, 7.0, 2.0, 8.0, 3.0, 6.0, 4.0])
+    assert pairs_needed(0.99) == 8
+    share = (0.01 - 2 / 2**8) / (2 * 9 / 2**8 - 2 / 2**8)  # of the way from 2 / 256 to 18 / 256
+    inwards = 7 * share / (1 + 6 * share)
+    low, high = median_interval(values, 0.99)
+    assert (low, high) == pytest.approx((1 + inwards, 8 - inwards))
+    low, high = median_interval(values[:5], 0.99)  # 1, 2, 5, 7, 8: moved out by 0.58 times 7
+    reach = 7 * (0.01**-0.25 / 2 - 1)
+    assert (low, high) == pytest.approx((1 - reach, 8 + reach))
 
 
-@pytest.mark.parametrize("values", [5, 10, 20])
-def test_chance_is_called_a_difference_as_often_as_said(values: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gnncompress.profiling.comparison._RESAMPLES", 999)
+@pytest.mark.parametrize(("value", "rounds"), [(0.5, 20), (0.1, 5), (1 / 3, 9), (-2.0, 2)])
+def test_values_that_are_all_alike_have_a_point_for_an_interval(value: float, rounds: int) -> None:
+    assert difference(np.full(rounds, value), 0.99) == Difference(value, value, value)
+    assert not difference(np.zeros(rounds), 0.99).significant
+
+
+def test_an_interval_beyond_all_floats_is_infinite() -> None:
+    ratio = Difference(0.0, -1e6, 1e6).as_ratio()
+    assert (ratio.value, ratio.low, ratio.high) == (1, 0, float("inf"))
+
+
+SIMULATED = 40_000
+ROUNDS = (5, 8, 10, 20)
+Draw = Callable[[np.random.Generator, tuple[int, int]], np.ndarray]
+# Name, how values are drawn, and the median of what they are drawn from.
+SHAPES: list[tuple[str, Draw, float]] = [
+    ("normal", lambda rng, size: rng.normal(size=size), 0),
+    ("uniform", lambda rng, size: rng.uniform(-1, 1, size), 0),
+    ("heavy tails", lambda rng, size: rng.standard_t(2, size), 0),
+    ("no mean", lambda rng, size: rng.standard_cauchy(size), 0),
+    ("lognormal", lambda rng, size: rng.lognormal(0, 1, size), 1),
+    ("lognormal, to the left", lambda rng, size: -rng.lognormal(0, 1, size), -1),
+    ("exponential", lambda rng, size: rng.exponential(1, size), np.log(2)),
+]
+
+
+def missed(values: np.ndarray, median: float, confidence: float = 0.99) -> float:
+    low, high = median_interval(values, confidence)
+    return float(np.mean((low > median) | (high < median)))
+
+
+@pytest.mark.parametrize(("name", "draw", "median"), SHAPES)
+def test_intervals_leave_the_median_out_as_seldom_as_said(name: str, draw: Draw, median: float) -> None:
     rng = np.random.default_rng(1)
-    false = sum(difference(rng.normal(0, 1, values), 0.95, seed).significant for seed in range(400))
-    assert 5 <= false <= 35, "20 are expected"
+    for rounds in ROUNDS:
+        assert missed(draw(rng, (SIMULATED, rounds)), median) < 0.0135, (
+            rounds
+        )  # 0.01 and 3.5 standard errors, and 0.002
+        assert missed(draw(rng, (SIMULATED, rounds)), median, 0.9) < 0.115, rounds
+
+
+# Seconds of calls that are alike: log-ratios of theirs differ from 0 by chance alone.
+CALLS: list[tuple[str, Draw]] = [
+    ("constant", lambda rng, size: np.full(size, 0.0167)),
+    ("normal", lambda rng, size: 0.0167 * (1 + 0.03 * rng.normal(size=size))),
+    ("lognormal", lambda rng, size: rng.lognormal(-4, 0.5, size)),
+    ("rare delays", lambda rng, size: 0.0167 + 0.1 * (rng.random(size) < 0.2) * rng.random(size)),
+    ("delays of any length", lambda rng, size: 0.0167 * (1 + 0.1 * rng.lognormal(0, 1.5, size))),
+    ("two speeds, by place in memory", lambda rng, size: 0.0167 * np.where(rng.random(size) < 0.5, 1, 1.02)),
+    ("a coarse clock", lambda rng, size: np.round(20 + 2 * rng.normal(size=size)) / 1000),
+]
+
+
+@pytest.mark.parametrize(("name", "draw"), CALLS)
+def test_chance_is_called_a_difference_as_seldom_as_said(name: str, draw: Draw) -> None:
+    rng = np.random.default_rng(2)
+    for rounds in ROUNDS:
+        a, b = draw(rng, (SIMULATED, rounds)), draw(rng, (SIMULATED, rounds))
+        assert missed(np.log(b / a), 0.0) < 0.0135, rounds
+
+
+@pytest.mark.parametrize(
+    ("rounds", "noise", "factor"), [(5, 0.05, 7.5), (5, 0.03, 1.5), (10, 0.01, 1.05), (20, 0.01, 1.02)]
+)
+def test_real_differences_are_shown(rounds: int, noise: float, factor: float) -> None:
+    rng = np.random.default_rng(3)
+    ratios = np.log(factor) + noise * (rng.normal(size=(10_000, rounds)) - rng.normal(size=(10_000, rounds)))
+    low, high = median_interval(ratios, 0.99)
+    assert np.mean(low > 0) > 0.95
+    assert np.median(np.exp(high - low)) < 1 + 9 * noise, "an interval that says how large the difference is"
+
+
+def test_the_smallest_number_of_rounds_shows_a_large_difference_although_one_was_disturbed() -> None:
+    ratio = difference(np.log([7.95, 7.947, 5.9, 7.953, 7.95]), 0.99).as_ratio()
+    assert ratio.value == pytest.approx(7.95)
+    assert 4.5 < ratio.low < 5.5
+    assert 8 < ratio.high < 10
+
+
+@given(
+    st.lists(st.floats(-50, 50), min_size=2, max_size=40),
+    st.floats(0.5, 0.9999),
+    st.floats(-10, 10),
+)
+def test_an_interval_holds_the_median_and_moves_with_the_values(
+    values: list[float], confidence: float, shift: float
+) -> None:
+    found = difference(np.array(values), confidence)
+    assert found.low <= found.value + 1e-12
+    assert found.high >= found.value - 1e-12
+    moved = difference(np.array(values) + shift, confidence)
+    assert (moved.low, moved.high) == pytest.approx((found.low + shift, found.high + shift), rel=1e-6, abs=1e-6)
+    mirrored = difference(-np.array(values), confidence)
+    assert (mirrored.low, mirrored.high) == pytest.approx((-found.high, -found.low), rel=1e-9, abs=1e-9)
 
 
 def test_a_bootstrap_of_scores_is_that_of_proportions() -> None:

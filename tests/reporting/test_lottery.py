@@ -17,6 +17,8 @@ def rows(dense: list[float], ticket: list[float], reinit: list[float], random: l
         settings = {"round": 2} | ({} if arm == "ticket" else {"arm": arm})
         lines += [
             {
+                "run_id": f"{arm}-{seed}",
+                "file": "results.csv",
                 "dataset": "cora",
                 "task": "node-classification",
                 "model": "gcn",
@@ -89,7 +91,7 @@ def test_bad_rows() -> None:
     with pytest.raises(ResultsError, match="round 2: no finished runs of reinit"):
         judged(table[~table["setting"].str.contains("reinit")])
     with pytest.raises(ResultsError, match="several data sets or models"):
-        judged(pd.concat([table, table.assign(model="gat")]))
+        judged(pd.concat([table, table.assign(model="gat", run_id=table["run_id"] + "gat")]))
 
 
 def test_three_chances_to_lose_are_corrected_for() -> None:

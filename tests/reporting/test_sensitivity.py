@@ -47,7 +47,17 @@ def test_budgets_add_up(rises: list[list[float]], target: float) -> None:
 
 def test_rows_become_curves() -> None:
     def row(layer: str, metric: str, value: float, seed: int) -> dict[str, object]:
-        labels = {"dataset": "d", "task": "t", "model": "m", "method": "sensitivity", "sparsity": 0.5, "seed": seed}
+        labels = {
+            "run_id": str(seed),
+            "file": "results.csv",
+            "setting": "",
+            "dataset": "d",
+            "task": "t",
+            "model": "m",
+            "method": "sensitivity",
+            "sparsity": 0.5,
+            "seed": seed,
+        }
         return {**labels, "phase": "evaluate", "layer": layer, "metric": metric, "value": value}
 
     rows = [
