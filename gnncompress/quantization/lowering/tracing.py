@@ -10,7 +10,7 @@ from inspect import getsource, signature
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn import functional as F
 from torch_geometric.nn import MessagePassing, global_add_pool, global_max_pool, global_mean_pool
 
@@ -23,6 +23,7 @@ from gnncompress.quantization.lowering.layers import lower_module
 from gnncompress.quantization.lowering.values import Codes, Floats, Sum
 from gnncompress.quantization.places import LINEARS
 from gnncompress.quantization.quantizer import Quantizer
+from gnncompress.runtime.aggregation import graphs_in
 from gnncompress.runtime.program import Program
 
 _POOLS = {global_add_pool: "sum", global_mean_pool: "mean", global_max_pool: "max"}
@@ -238,8 +239,7 @@ class _Walk:
             found = self.builder.pooled(value, self.values[batch].register, kind, node.name)
             if found is not None:
                 return found
-        pool = _READOUTS[kind]
-        return self._in_floats(node, lambda *given: pool(*given[-2:]), node.name)
+        return self._in_floats(node, lambda *given: _pooled(_READOUTS[kind], *given[-2:]), node.name)
 
     def _is_input(self, value: Any) -> bool:
         return isinstance(value, fx.Node) and value.op == "placeholder"
@@ -257,6 +257,11 @@ class _Walk:
             )
 
         return self.builder.call(call, given, what, name=node.name)
+
+
+def _pooled(pool: Callable[..., Tensor], x: Tensor, batch: Tensor | None) -> Tensor:
+    """Let PyG pool rows once the graphs are counted: it would make a row for each number up to the largest."""
+    return pool(x, batch, None if batch is None else graphs_in(batch, len(x)))
 
 
 def _positional(node: fx.Node, module: nn.Module) -> tuple[Any, ...]:
