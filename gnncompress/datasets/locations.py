@@ -7,6 +7,7 @@ whole. No torch here: a fingerprint of files that are there must cost no more th
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
 import re
@@ -16,10 +17,12 @@ import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from http.client import HTTPException
 from pathlib import Path
+from typing import IO
 from urllib.request import urlopen
 
 from filelock import FileLock
 
+from gnncompress.datasets.limits import MOST_UNPACKED
 from gnncompress.errors import DatasetError
 from gnncompress.files import cache_root
 
@@ -65,7 +68,15 @@ def called(name: str, parent: Path) -> list[Path]:
 
 def fingerprint(files: Iterable[Path]) -> str:
     """Return a SHA-256 over the names and contents of ``files``; their order and folder do not matter."""
-    return combined({path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in files})
+    return combined({path.name: _digest(path) for path in files})
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def combined(digests: Mapping[str, str]) -> str:
@@ -115,12 +126,27 @@ def fetch(url: str, folder: Path) -> Path:
     """Download ``url`` into ``folder`` and return the file; the server's certificate is checked.
 
     Raises:
-        OSError: if it cannot be had, or nothing arrives for a minute.
+        OSError: if it cannot be had, nothing arrives for a minute, or more than 8 GiB do.
     """
     target = folder / url.rpartition("/")[2]
-    with urlopen(url, timeout=60) as answer, target.open("wb") as file:
-        shutil.copyfileobj(answer, file)
+    with urlopen(url, timeout=60) as answer:
+        copy(answer, target)
     return target
+
+
+def copy(source: IO[bytes] | gzip.GzipFile, target: Path) -> None:
+    """Write what ``source`` holds, unpacked where it is packed, to the file ``target``.
+
+    Raises:
+        OSError: if it is more than 8 GiB.
+    """
+    room = MOST_UNPACKED
+    with target.open("wb") as file:
+        while block := source.read(2**20):
+            room -= len(block)
+            if room < 0:
+                raise OSError(f"{target.name} has more than {MOST_UNPACKED:,} bytes")
+            file.write(block)
 
 
 def verify(raw: Path, digests: Mapping[str, str]) -> None:
@@ -130,10 +156,9 @@ def verify(raw: Path, digests: Mapping[str, str]) -> None:
         DatasetError: naming the first file that differs; a file cut short is one of them.
     """
     for name, expected in digests.items():
-        content = (raw / name).read_bytes()
-        if hashlib.sha256(content).hexdigest() != expected:
+        if _digest(raw / name) != expected:
             raise DatasetError(
-                f"{raw / name}: damaged or cut short ({len(content):,} bytes, checksum differs from the "
+                f"{raw / name}: damaged or cut short ({(raw / name).stat().st_size:,} bytes, checksum differs from the "
                 "published file); replace it with a fresh copy"
             )
 

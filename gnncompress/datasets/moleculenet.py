@@ -7,7 +7,6 @@ leaves no trace of the molecules it drops. This one reads CSV as CSV and reports
 from __future__ import annotations
 
 import gzip
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -53,7 +52,8 @@ def load(source: str, data_root: Path | None = None) -> Loaded:
 
     Raises:
         DatasetError: if the file is nowhere and cannot be downloaded, lacks a column, holds a label that is no
-            number, or no molecule; or if rdkit is not installed.
+            number, no molecule, or one of more than 2,000 atoms, or is too large (``moleculenet_csv.read``); or if
+            rdkit is not installed.
 
     Source: Wu et al., MoleculeNet, Chem. Sci. 9, 2018; graphs equal to ``torch_geometric.datasets.MoleculeNet``.
     """
@@ -100,8 +100,8 @@ def _filler(layout: Layout | None) -> Callable[[Path], None]:
 
         packed = locations.fetch(MoleculeNet.url.format(layout.download), folder)
         if packed.suffix == ".gz":
-            with gzip.open(packed) as source, (folder / layout.file).open("wb") as target:
-                shutil.copyfileobj(source, target)
+            with gzip.open(packed) as source:
+                locations.copy(source, folder / layout.file)
             packed.unlink()
 
     return fill

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from gnncompress.datasets.limits import MOST_ATOMS
 from gnncompress.datasets.loaded import Loaded
 from gnncompress.datasets.locations import derived
 from gnncompress.errors import DatasetError
@@ -54,17 +55,21 @@ def _write(folder: Path, name: str, molecules: Molecules) -> None:
     from rdkit import rdBase
 
     graphs: list[Data] = []
-    labels, refused = [], []
+    kept, refused = [], []
     with rdBase.BlockLogs():
-        for line, smiles, label in zip(molecules.lines, molecules.smiles, molecules.labels, strict=True):
-            graph = _graph(smiles)
+        for row, (line, smiles) in enumerate(zip(molecules.lines, molecules.smiles, strict=True)):
+            try:
+                graph = _graph(smiles)
+            except DatasetError as error:
+                raise DatasetError(f"data set {name}: line {line:,}: {error}") from error
             if graph is None:
                 refused.append(f"{' '.join(smiles.split())[:60] or 'blank'} (line {line:,})")
             else:
                 graphs.append(graph)
-                labels.append(label)
+                kept.append(row)
     if not graphs:
         raise DatasetError(f"data set {name}: rdkit reads none of its {len(refused):,} SMILES, such as {refused[0]}")
+    y = molecules.labels[kept].astype(np.float32)
     np.savez(
         folder / "arrays.npz",
         nodes=np.array([graph.num_nodes for graph in graphs]),
@@ -72,15 +77,19 @@ def _write(folder: Path, name: str, molecules: Molecules) -> None:
         x=np.concatenate([graph.x.numpy() for graph in graphs]).astype(np.int16),
         edge_index=np.concatenate([graph.edge_index.numpy() for graph in graphs], axis=1).astype(np.int32),
         edge_attr=np.concatenate([graph.edge_attr.numpy() for graph in graphs]).astype(np.int16),
-        y=np.array(labels, dtype=np.float32),
+        y=y,
     )
     texts = {key: [graph[key] for graph in graphs] for key in ("smiles", "canonical", "scaffold")}
-    notes = molecules.notes + _notes(refused, texts["canonical"], labels)
+    notes = molecules.notes + _notes(refused, texts["canonical"], y)
     (folder / "texts.json").write_text(json.dumps({**texts, "notes": notes}), encoding="utf-8")
 
 
 def _graph(smiles: str) -> Data | None:
-    """Return the molecule as a graph with its texts, or None if rdkit or PyG cannot express it."""
+    """Return the molecule as a graph with its texts, or None if rdkit or PyG cannot express it.
+
+    Raises:
+        DatasetError: if it has more than 2,000 atoms.
+    """
     from rdkit import Chem
     from rdkit.Chem.Scaffolds.MurckoScaffold import MurckoScaffoldSmiles
     from torch_geometric.utils import from_rdmol
@@ -88,6 +97,8 @@ def _graph(smiles: str) -> Data | None:
     molecule = Chem.MolFromSmiles(smiles)
     if molecule is None or not molecule.GetNumAtoms():
         return None
+    if (atoms := molecule.GetNumAtoms()) > MOST_ATOMS:
+        raise DatasetError(f"a molecule of {atoms:,} atoms, at most {MOST_ATOMS:,} are read; leave it out")
     try:
         graph: Data = from_rdmol(molecule)
         graph.scaffold = MurckoScaffoldSmiles(mol=molecule)
@@ -97,7 +108,7 @@ def _graph(smiles: str) -> Data | None:
     return graph
 
 
-def _notes(refused: list[str], canonical: list[str], labels: list[list[float]]) -> list[str]:
+def _notes(refused: list[str], canonical: list[str], y: np.ndarray) -> list[str]:
     """Say how many rows are left out and which, and how many molecules occur more than once."""
     notes = []
     if refused:
@@ -105,8 +116,8 @@ def _notes(refused: list[str], canonical: list[str], labels: list[list[float]]) 
         more = f" and {len(refused) - NAMED:,} more" if len(refused) > NAMED else ""
         notes.append(f"{rows} left out, no graph can be made of their SMILES: {', '.join(refused[:NAMED])}{more}")
     rows_of = defaultdict(list)
-    for text, label in zip(canonical, labels, strict=True):
-        rows_of[text].append(str(label))
+    for text, label in zip(canonical, y, strict=True):
+        rows_of[text].append(label.tobytes())
     repeated = [rows for rows in rows_of.values() if len(rows) > 1]
     if repeated:
         unlike = sum(len(set(rows)) > 1 for rows in repeated)

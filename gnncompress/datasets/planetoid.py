@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from gnncompress.datasets import locations
+from gnncompress.datasets.limits import too_wide
 from gnncompress.datasets.loaded import Loaded
 from gnncompress.datasets.planetoid_files import dense, node_numbers, test_numbers
 from gnncompress.errors import DatasetError
@@ -58,8 +59,11 @@ def load(source: str, data_root: Path | None = None) -> Loaded:
     duplicates; y [N] long; train_mask, val_mask, test_mask [N] bool. A test node that the files leave out (CiteSeer
     has some) has zero features and class 0, and labelled_mask [N] bool says that it is not to be learnt or scored.
 
+    Memory: the features, at most 2.5 GiB, twice, and ten times the files, each at most 256 MiB.
+
     Raises:
-        DatasetError: if the files are nowhere and cannot be downloaded, or one is damaged or not what it should be.
+        DatasetError: if the files are nowhere and cannot be downloaded, or one is damaged, too large or not what it
+            should be.
 
     Source: Yang et al., ICML 2016; equal to ``torch_geometric.datasets.Planetoid``.
     """
@@ -86,6 +90,8 @@ def load(source: str, data_root: Path | None = None) -> Loaded:
     nodes = int(test.max()) + 1
     if nodes > 2 * (len(allx) + len(test)):
         raise DatasetError(f"{files['test.index']}: node {nodes - 1:,} is far beyond the others; restore it")
+    if refusal := too_wide(nodes, allx.shape[1]):
+        raise DatasetError(f"{files['allx']}: {refusal}")
     x = np.zeros((nodes, allx.shape[1]), dtype=np.float32)
     x[: len(allx)], x[test] = allx, tx
     y = np.zeros(nodes, dtype=np.int64)

@@ -31,8 +31,6 @@ _MOLECULES = "gnncompress.datasets.moleculenet:load"
 _TU_CITATION = "Morris et al., TUDataset, 2020"
 _MOLECULE_CITATION = "Wu et al., MoleculeNet, Chem. Sci. 2018"
 _LABELS_ONLY = "-labels"
-# What the tasks and models read of a user's graph.
-_TENSORS = ("x", "edge_index", "edge_attr", "edge_weight", "y", "train_mask", "val_mask", "test_mask", "labelled_mask")
 
 
 @dataclass(frozen=True)
@@ -280,11 +278,11 @@ def _own(reference: str) -> Loaded:
     """Call the user's function and take a Data, a Dataset or a sequence of Data; a data set of one graph is that graph.
 
     Raises:
-        DatasetError: if it returns something else, no graph, or a graph of which a field is no tensor, the features
-            are sparse or without a column, or the edges name nodes that are not there.
+        DatasetError: if it returns something else, no graph, or a graph that no task can take (``check_graph``).
     """
     from torch_geometric.data import Data, Dataset
 
+    from gnncompress.datasets.checking import check_graph
     from gnncompress.datasets.loaded import Loaded
 
     given = call_factory(reference, load_reference(reference), {})
@@ -298,47 +296,9 @@ def _own(reference: str) -> Loaded:
                 f"{reference} returns a {_kind(given, graph)}; it must return a torch_geometric Data, a Dataset or a "
                 "list of Data"
             )
-        for check in (_check_tensors, _check_features, _check_edges):
-            check(f"{reference}: graph {number}", graph)
+        check_graph(f"{reference}: graph {number}", graph)
     return Loaded(graphs[0] if len(graphs) == 1 else graphs)
 
 
 def _kind(given: object, graph: object) -> str:
     return type(given).__name__ if given is graph else f"{type(given).__name__} of {type(graph).__name__}"
-
-
-def _check_tensors(which: str, graph: Data) -> None:
-    from torch import Tensor
-
-    for name in _TENSORS:
-        value = graph.get(name)
-        if value is not None and not isinstance(value, Tensor):
-            raise DatasetError(f"{which} has {name} of type {type(value).__name__}; make it a torch tensor")
-
-
-def _check_features(which: str, graph: Data) -> None:
-    import torch
-
-    x = graph.x
-    if x is None:
-        return
-    if x.layout != torch.strided:
-        raise DatasetError(f"{which} has features x that are sparse; use x.to_dense()")
-    if x.dim() == 2 and not x.size(1):
-        raise DatasetError(
-            f"{which} has features x without a column; set them, e.g. to one-hot degrees "
-            "(torch_geometric.transforms.OneHotDegree)"
-        )
-
-
-def _check_edges(which: str, graph: Data) -> None:
-    edges = graph.edge_index
-    if edges is None or edges.dim() != 2 or edges.size(0) != 2 or edges.is_floating_point():
-        shape = "none" if edges is None else f"{edges.dtype} {list(edges.shape)}"
-        raise DatasetError(f"{which} needs edge_index, integers [2, E]; it has {shape}")
-    nodes = int(graph.num_nodes)
-    if edges.numel() and not 0 <= int(edges.min()) <= int(edges.max()) < nodes:
-        raise DatasetError(
-            f"{which} has {nodes} nodes and an edge to node {int(edges.max())} "
-            f"or from node {int(edges.min())}; nodes are 0 to {nodes - 1}"
-        )

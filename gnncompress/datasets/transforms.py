@@ -8,14 +8,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from torch_geometric.data import Data
 from torch_geometric.transforms import TargetIndegree
 
+from gnncompress.datasets.checking import FLOATS, INTEGERS, name_of
+from gnncompress.datasets.limits import MOST_CATEGORIES, too_wide
 from gnncompress.errors import TaskError
 
 SPARSE_BELOW = 0.1
-MOST_CATEGORIES = 10_000
 
 
 def sparse_features(data: Data) -> Data:
@@ -75,23 +75,26 @@ ONE_GRAPH_ONLY = {"sparse_features"}
 
 
 def encode_features(graphs: Sequence[Data], encoding: str) -> list[Data]:
-    """Return the graphs with float features.
+    """Return the graphs with float32 features.
 
     Integer features are categories, such as an atom's number: with ``encoding`` auto or one-hot each column becomes
     one column a category, with raw or standard they are used as numbers. The categories are those of PyG's
     ``from_smiles`` for molecules and the values that occur for others. Features that are floats stay as they are.
 
+    Memory: the features, at most 2.5 GiB, and twice what they are made of.
+
     Raises:
-        TaskError: if a graph has no features, not a row a node, other widths than the first, or values that are not
-            finite; or if one-hot is asked for floats.
+        TaskError: if a graph has no features, not a row a node, other widths than the first, another kind of numbers,
+            or values that float32 does not hold; if one-hot is asked for floats; or if there are too many categories.
     """
     for number, graph in enumerate(graphs):
-        _check(graph, number if len(graphs) > 1 else None, int(graphs[0].num_features))
-    floats = graphs[0].x.is_floating_point() or graphs[0].x.dtype == torch.bool
+        _check(graph, number if len(graphs) > 1 else None, graphs[0].x)
+    dtype = graphs[0].x.dtype
+    floats = dtype not in INTEGERS
     if floats and encoding == "one-hot":
         raise TaskError("--features one-hot: the features are real numbers, not categories; use --features raw")
     if floats or encoding in ("raw", "standard"):
-        return [_with_features(graph, graph.x.float()) for graph in graphs]
+        return [_with_features(graph, graph.x.detach().float()) for graph in graphs]
     columns = _molecule_columns(graphs) or _observed_columns(graphs)
     width = sum(values.numel() for values in columns)
     if width > MOST_CATEGORIES:
@@ -99,6 +102,8 @@ def encode_features(graphs: Sequence[Data], encoding: str) -> list[Data]:
             f"the integer features have {width:,} different values; if they are numbers, not categories, "
             "use --features raw or standard"
         )
+    if refusal := too_wide(sum(graph.x.size(0) for graph in graphs), width):
+        raise TaskError(f"the integer features as categories: {refusal}; use --features raw or standard")
     return [_with_features(graph, _one_hot(graph.x, columns)) for graph in graphs]
 
 
@@ -113,18 +118,28 @@ def standardized(graphs: Sequence[Data], rows: Tensor) -> list[Data]:
     return [_with_features(graph, (graph.x - mean) / deviation) for graph in graphs]
 
 
-def _check(graph: Data, number: int | None, width: int) -> None:
+def _check(graph: Data, number: int | None, first: Tensor | None) -> None:
     where = "the graph" if number is None else f"graph {number}"
     x = graph.x
-    if x is None:
+    if x is None or first is None:
         raise TaskError(
             f"{where} has no node features x; set them when loading, e.g. one-hot degrees "
             "(torch_geometric.transforms.OneHotDegree)"
         )
+    width = first.size(1) if first.dim() == 2 else 1  # graph 0 is refused below
     if x.dim() != 2 or x.size(0) != graph.num_nodes or x.size(1) != width:
-        raise TaskError(f"{where} has features of shape {list(x.shape)}; needed are [{graph.num_nodes}, {width}]")
-    if x.is_floating_point() and not bool(torch.isfinite(x).all()):
-        raise TaskError(f"{where} has features that are NaN or infinite; clean them when loading")
+        advice = "make them a column with x.view(-1, 1)" if x.dim() == 1 else "mend them when loading"
+        raise TaskError(
+            f"{where} has features of shape {list(x.shape)}; needed are [{graph.num_nodes}, {width}]; {advice}"
+        )
+    if x.dtype not in (*FLOATS, *INTEGERS, torch.bool):
+        raise TaskError(f"{where} has features x of {name_of(x.dtype)}; use x.float()")
+    if (x.dtype in INTEGERS) != (first.dtype in INTEGERS):
+        raise TaskError(
+            f"{where} has features x of {name_of(x.dtype)}, graph 0 of {name_of(first.dtype)}; make all of one type"
+        )
+    if x.is_floating_point() and not bool(torch.isfinite(x.float()).all()):
+        raise TaskError(f"{where} has features that are NaN or infinite as float32; clean x when loading")
 
 
 def _with_features(graph: Data, x: Tensor) -> Data:
@@ -151,8 +166,10 @@ def _observed_columns(graphs: Sequence[Data]) -> list[Tensor]:
 
 
 def _one_hot(x: Tensor, columns: Sequence[Tensor]) -> Tensor:
-    coded = [
-        F.one_hot(torch.searchsorted(values, column.contiguous()), values.numel())
-        for column, values in zip(x.unbind(1), columns, strict=True)
-    ]
-    return torch.cat(coded, dim=1).float()
+    hot = torch.zeros(x.size(0), sum(values.numel() for values in columns))
+    first = 0
+    for values, column in zip(columns, x.unbind(1), strict=True):
+        place = first + torch.searchsorted(values, column.contiguous())
+        hot.scatter_(1, place.unsqueeze(1), 1)
+        first += values.numel()
+    return hot

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from gnncompress.datasets import locations
+from gnncompress.datasets.limits import MOST_CATEGORIES, MOST_GRAPHS, too_wide
 from gnncompress.datasets.loaded import Loaded
 from gnncompress.datasets.tables import table
 from gnncompress.datasets.tudataset_files import NAMES, find
@@ -19,7 +20,6 @@ from gnncompress.errors import DatasetError
 __all__ = ["NAMES", "fingerprint", "load"]
 
 LARGEST_DEGREE = 128
-MOST_VALUES = 2**30
 
 
 def fingerprint(source: str, data_root: Path | None = None) -> str:
@@ -38,9 +38,12 @@ def load(source: str, data_root: Path | None = None) -> Loaded:
     without loops and duplicates; y [1] long in 0..C-1, in the order of the labels in the file. Where the files hold
     neither attributes nor labels, x is the one-hot degree, and all degrees of 128 and more share the last column.
 
+    Memory: the features, at most 2.5 GiB, 2 kB a graph, and beside them 192 MB and nine times the files at most. What
+    is refused is refused before its features and graphs take any.
+
     Raises:
-        DatasetError: if the files are nowhere and cannot be downloaded, one is damaged or contradicts another, or
-            the set is one for regression.
+        DatasetError: if the files are nowhere and cannot be downloaded, one is damaged or contradicts another, the
+            set is one for regression, or it has more than 2^20 graphs, 10,000 one-hot columns or 2.5 GiB of features.
 
     Source: Morris et al., TUDataset, 2020; equal to ``torch_geometric.datasets.TUDataset`` with node attributes.
     """
@@ -76,7 +79,8 @@ def load(source: str, data_root: Path | None = None) -> Loaded:
 def _graph_of(path: Path) -> np.ndarray:
     """Return every node's graph [N], from 0; the nodes of a graph must follow each other."""
     indicator = table(path, whole=True, columns=1)[:, 0]
-    wrong = ~np.isin(np.diff(indicator, prepend=0), (0, 1))
+    step = np.diff(indicator, prepend=0)
+    wrong = (step != 0) & (step != 1)
     wrong[0] = indicator[0] != 1
     if wrong.any():
         line = int(wrong.argmax())
@@ -85,13 +89,16 @@ def _graph_of(path: Path) -> np.ndarray:
             f"{path}: line {line + 1}: graph {indicator[line]} {before}; graphs must be numbered from 1 without gaps, "
             "all nodes of a graph together"
         )
+    if indicator[-1] > MOST_GRAPHS:
+        raise DatasetError(f"{path}: {indicator[-1]:,} graphs, at most {MOST_GRAPHS:,} are read; leave some out")
     return indicator - 1
 
 
 def _edges(path: Path, graph_of: np.ndarray) -> np.ndarray:
     """Return the edges [2, E] between nodes from 0, sorted, without loops and duplicates."""
     nodes = len(graph_of)
-    ends = table(path, whole=True, columns=2) - 1
+    ends = table(path, whole=True, columns=2)
+    ends -= 1
     outside = ((ends < 0) | (ends >= nodes)).any(1)
     if outside.any():
         line = int(outside.argmax())
@@ -114,31 +121,42 @@ def _ends(pair: np.ndarray) -> str:
 
 def _features(files: dict[str, Path], nodes: int, edges: np.ndarray) -> tuple[np.ndarray, list[str]]:
     """Return node features [N, F] float32, and what is to be said of them."""
-    columns = []
+    attributes = np.empty((nodes, 0), np.float32)
     if "node_attributes" in files:
         attributes = table(files["node_attributes"], whole=False)
         _same_count(files["node_attributes"], len(attributes), "nodes", nodes)
-        columns.append(attributes.astype(np.float32))
     if "node_labels" in files:
         labels = table(files["node_labels"], whole=True)
         _same_count(files["node_labels"], len(labels), "nodes", nodes)
-        columns += [_one_hot(label - label.min(), files["node_labels"]) for label in labels.T]
-    if columns:
-        return np.concatenate(columns, axis=1), []
+        return _with_one_hot(attributes, labels, labels.min(0), files["node_labels"]), []
+    if "node_attributes" in files:
+        return attributes, []
     degree = np.bincount(edges[0], minlength=nodes)
     above = int((degree > LARGEST_DEGREE).sum())
     note = f"no node features in the files: one-hot degrees 0 to {min(int(degree.max()), LARGEST_DEGREE)} stand in"
     shared = f"; the {above:,} of {nodes:,} nodes with higher ones share the last column" if above else ""
-    return _one_hot(np.minimum(degree, LARGEST_DEGREE), files["graph_indicator"]), [note + shared]
+    degree = np.minimum(degree, LARGEST_DEGREE)[:, None]
+    return _with_one_hot(attributes, degree, np.zeros(1, np.int64), files["graph_indicator"]), [note + shared]
 
 
-def _one_hot(values: np.ndarray, path: Path) -> np.ndarray:
-    width = int(values.max()) + 1
-    if width * len(values) > MOST_VALUES:
-        raise DatasetError(f"{path}: {len(values):,} nodes times {width:,} one-hot columns are too many for memory")
-    hot = np.zeros((len(values), width), dtype=np.float32)
-    hot[np.arange(len(values)), values] = 1
-    return hot
+def _with_one_hot(attributes: np.ndarray, values: np.ndarray, low: np.ndarray, path: Path) -> np.ndarray:
+    """Return attributes [N, A], then for each column of ``values`` [N, K] a column for each number from its ``low``."""
+    nodes, first = attributes.shape
+    # Python's integers: the difference of two of 64 bits may have 65.
+    widths = [int(column.max()) - int(least) + 1 for column, least in zip(values.T, low, strict=True)]
+    if sum(widths) > MOST_CATEGORIES:
+        raise DatasetError(
+            f"{path}: {nodes:,} nodes times {sum(widths):,} one-hot columns, at most {MOST_CATEGORIES:,} columns are "
+            "made; number what they stand for 0, 1, ... without gaps"
+        )
+    if refusal := too_wide(nodes, first + sum(widths)):
+        raise DatasetError(f"{path}: {refusal}")
+    x = np.zeros((nodes, first + sum(widths)), dtype=np.float32)
+    x[:, :first] = attributes
+    for column, least, width in zip(values.T, low, widths, strict=True):
+        x[np.arange(nodes), first + column - least] = 1
+        first += width
+    return x
 
 
 def _same_count(path: Path, found: int, what: str, expected: int) -> None:

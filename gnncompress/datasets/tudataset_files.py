@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 from gnncompress.datasets import locations
+from gnncompress.datasets.limits import MOST_UNPACKED
 from gnncompress.errors import DatasetError
 
 # Canonical spelling for a download; sets of other names are read just the same.
@@ -77,12 +77,15 @@ def _filler(name: str) -> Callable[[Path], None]:
 
         archive = locations.fetch(f"{TUDataset.url}/{name}.zip", folder)
         with zipfile.ZipFile(archive) as members:
+            unpacked = sum(member.file_size for member in members.infolist())
+            if unpacked > MOST_UNPACKED:
+                raise OSError(f"{archive.name} unpacks to {unpacked:,} bytes, at most {MOST_UNPACKED:,} are taken")
             for member in members.infolist():
                 # The last part of the path alone: a member may call itself ../../elsewhere.
                 file = re.split(r"[\\/]", member.filename)[-1]
                 if file.startswith(f"{name}_") and file.endswith(".txt"):
-                    with members.open(member) as packed, (folder / file).open("wb") as unpacked:
-                        shutil.copyfileobj(packed, unpacked)
+                    with members.open(member) as packed:
+                        locations.copy(packed, folder / file)
         archive.unlink()
         if not (folder / f"{name}_A.txt").is_file():
             raise OSError(f"{name}_A.txt is not in {archive.name}")

@@ -219,7 +219,11 @@ class PoolLargest(Operation):
         return (partial(kernels.pool_largest, *graphs, x, self.table, made),)
 
 
+MOST_EMPTY_GRAPHS = 2**16
+
 _NODES = "graph {} has {:,} nodes"
+_NO_NUMBERS = "batch must hold the numbers of graphs: whole ones, from 0"
+_WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
 def insist_on_dense(name: str, x: object) -> None:
@@ -232,11 +236,35 @@ def insist_on_dense(name: str, x: object) -> None:
         raise ExecutionError(f"{name}: features are added up before they are multiplied; give dense ones")
 
 
+def graphs_in(batch: Tensor, nodes: int) -> int:
+    """Return the number of graphs: one more than the largest number in ``batch``, whether it has nodes or not.
+
+    Raises:
+        ExecutionError: if there is not a whole number from 0 for each node, or more than ``MOST_EMPTY_GRAPHS`` graphs
+            have no node: a row for each of them would have to be made.
+    """
+    if batch.dtype not in _WHOLE or batch.layout != torch.strided:
+        raise ExecutionError(_NO_NUMBERS)
+    low, high = (int(end) for end in torch.aminmax(batch)) if batch.numel() else (0, -1)
+    if low < 0:
+        raise ExecutionError(_NO_NUMBERS)
+    if batch.dim() != 1 or len(batch) != nodes:
+        raise ExecutionError(
+            f"batch must have the number of a graph for each of {nodes} nodes, not {list(batch.shape)}"
+        )
+    if high >= nodes + MOST_EMPTY_GRAPHS:
+        raise ExecutionError(
+            f"batch has graph number {high:,} for {nodes:,} nodes: number the graphs 0, 1, ... without gaps, "
+            "e.g. with batch.unique(return_inverse=True)[1]"
+        )
+    return high + 1
+
+
 def graphs_of(batch: Tensor | None, nodes: int, workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
     """Return the nodes in the order of their graphs, and where each graph's begin; all are one graph without ``batch``.
 
     Raises:
-        ExecutionError: if there is not a number for each node.
+        ExecutionError: if ``batch`` is not what ``graphs_in`` insists on.
     """
     if batch is None:
         check_degrees(np.array([0, nodes]), _NODES)
@@ -245,12 +273,7 @@ def graphs_of(batch: Tensor | None, nodes: int, workspace: Workspace) -> tuple[n
     known = workspace.memory.get(key, (batch,))
     if known is not None:
         return known
-    if batch.is_floating_point() or (nodes and not 0 <= int(batch.min()) <= int(batch.max()) < 2**31):
-        raise ExecutionError("batch must hold the numbers of graphs: whole ones, from 0")
-    if batch.dim() != 1 or len(batch) != nodes:
-        raise ExecutionError(
-            f"batch must have the number of a graph for each of {nodes} nodes, not {list(batch.shape)}"
-        )
+    graphs_in(batch, nodes)
     starts = torch.cat([batch.new_zeros(1), torch.bincount(batch).cumsum(0)]).numpy()
     check_degrees(starts, _NODES)
     order = torch.argsort(batch, stable=True).int().numpy()

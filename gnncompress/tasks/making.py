@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from gnncompress.datasets.checking import INTEGERS, NODE_NUMBERS, check_graph, name_of, standard_types
 from gnncompress.datasets.transforms import ONE_GRAPH_ONLY, TRANSFORMS, encode_features, standardized
 from gnncompress.errors import TaskError, UsageError
 from gnncompress.measurements import GRAPHS, LINKS, MULTILABEL, NODES
@@ -46,6 +47,7 @@ def make_task(
 
     Raises:
         UsageError: if no task has that name.
+        DatasetError: if a graph cannot be computed with (``datasets.checking.check_graph``).
         TaskError: if the graphs are not of the task's kind, or lack what it or the split needs.
     """
     if name not in _MAKERS:
@@ -57,12 +59,14 @@ def make_task(
         raise TaskError(f"{name} needs many graphs, this data set is one; use --task {NODES} or {LINKS}")
     if split.kind not in SPLITS[name]:
         raise TaskError(_unfit(name, graphs, split.kind))
-    graphs = encode_features(graphs, encoding)
+    for number, graph in enumerate(graphs):
+        check_graph("the graph" if one else f"graph {number}", graph)
+    encoded = encode_features([standard_types(graph) for graph in graphs], encoding)
     try:
-        task = _MAKERS[name](graphs, split, encoding == "standard", transforms, device)
+        task = _MAKERS[name](encoded, split, encoding == "standard", transforms, device)
     except ValueError as error:
         raise TaskError(str(error)) from error
-    task.notes = (*_notes(graphs), *task.notes)
+    task.notes = (*_conversions(graphs[0], encoded[0], encoding), *_notes(encoded), *task.notes)
     return task
 
 
@@ -103,7 +107,9 @@ def _nodes(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms:
 
 def _drawn(data: Data, split: SplitSpec) -> Split:
     """Draw from the nodes that have a label: all of them, unless the data's ``labelled_mask`` [N] leaves some out."""
-    nodes = data.labelled_mask.nonzero().flatten() if "labelled_mask" in data else torch.arange(int(data.num_nodes))
+    nodes = (
+        _mask(data, "labelled_mask").nonzero().flatten() if "labelled_mask" in data else torch.arange(data.num_nodes)
+    )
     items = nodes.numel()
     if split.kind == "stratified-kfold":
         parts = stratified_kfold(data.y[nodes].numpy(), split.seed)
@@ -214,11 +220,10 @@ def _copies(graphs: Sequence[Data], kind: str, parts: Split) -> list[str]:
 
 
 def _public(data: Data, seed: int) -> Split:
-    masks = [data.get(f"{part}_mask") for part in ("train", "val", "test")]
-    if any(mask is None for mask in masks):
+    names = [f"{part}_mask" for part in ("train", "val", "test")]
+    if any(data.get(name) is None for name in names):
         raise TaskError("this data set has no public split (train_mask, val_mask, test_mask); use --split random")
-    if any(mask.size(0) != data.num_nodes for mask in masks):
-        raise TaskError(f"train_mask, val_mask and test_mask need a row for each of the {data.num_nodes} nodes")
+    masks = [_mask(data, name) for name in names]
     columns = [mask[:, seed % mask.size(1)] if mask.dim() == 2 else mask for mask in masks]
     if int(torch.stack(columns).sum(0).max()) > 1:
         raise TaskError("the public split has a node on two sides; mend train_mask, val_mask and test_mask")
@@ -226,6 +231,17 @@ def _public(data: Data, seed: int) -> Split:
     if not all(parts):
         raise TaskError("the public split has an empty side; mend train_mask, val_mask and test_mask")
     return Split(*parts)
+
+
+def _mask(data: Data, name: str) -> Tensor:
+    """Return a mask [N], or one of a split's [N, K]."""
+    mask, nodes = data[name], int(data.num_nodes)
+    several = mask.dim() == 2 and mask.size(1) > 0 and name != "labelled_mask"
+    fits = mask.dim() > 0 and mask.size(0) == nodes and (mask.dim() == 1 or several)
+    if not fits or mask.dtype != torch.bool:
+        advice = f"use {name}.bool()" if fits else "say of each node whether it belongs"
+        raise TaskError(f"{name} is {name_of(mask.dtype)} {list(mask.shape)}; needed is bool [{nodes}]; {advice}")
+    return mask
 
 
 def _prepared(graphs: Sequence[Data], split: Split, standard: bool, transforms: Transforms) -> list[Data]:
@@ -249,6 +265,20 @@ def _labelled(graph: Data, y: Tensor) -> Data:
 def _with_notes(task: Task, notes: Sequence[str]) -> Task:
     task.notes = tuple(notes)
     return task
+
+
+def _conversions(given: Data, encoded: Data, encoding: str) -> list[str]:
+    """Say what the data's types of numbers were taken for, where that was not asked for and may be meant otherwise."""
+    notes = []
+    if given.edge_index.dtype in NODE_NUMBERS[1:]:
+        notes.append(f"edge_index is {name_of(given.edge_index.dtype)}; its node numbers are taken as int64")
+    if encoding == "auto" and given.x.dtype in INTEGERS and "smiles" not in given:
+        columns = f"{given.x.size(1):,} column{'s' * (given.x.size(1) > 1)}"
+        notes.append(
+            f"x is {name_of(given.x.dtype)}, taken as categories: {columns} became {encoded.x.size(1):,} of zeros and "
+            "ones; if these are numbers, use --features raw or standard"
+        )
+    return notes
 
 
 def _notes(graphs: Sequence[Data]) -> list[str]:

@@ -12,7 +12,7 @@ import torch
 from torch_geometric.data import Data
 from torch_geometric.datasets import MoleculeNet
 
-from gnncompress.datasets import locations, moleculenet_cache
+from gnncompress.datasets import locations, moleculenet_cache, moleculenet_csv
 from gnncompress.datasets.moleculenet import LAYOUTS, fingerprint, load
 from gnncompress.errors import DatasetError
 
@@ -161,6 +161,12 @@ def test_rdkit_says_nothing_and_can_speak_again(tmp_path: Path, capfd: pytest.Ca
             r"csv: line 2, column 'p_np': 'maybe' is no number",
         ),
         ("bbbp", "BBBP.csv", "num,name,p_np,smiles\n1,a,inf,C\n", r"csv: line 2, column 'p_np': 'inf' is no number"),
+        (
+            *("bbbp", "BBBP.csv", "num,name,p_np,smiles\n1,a,1,C\n2,b,1e39,C\n"),
+            r"csv: line 3, column 'p_np': '1e39' is no number",
+        ),
+        ("mine", "a.csv", f"smiles,y\nC,1\n{'C' * 10_001},1\n", r"a\.csv: line 3: a SMILES of 10,001 characters"),
+        ("mine", "a.csv", f"smiles,y\nC,1\n{'C' * 2_001},1\n", r"line 3: a molecule of 2,001 atoms, at most 2,000"),
         ("bbbp", "BBBP.csv", "smiles,p_np\nC,1\n", r"csv: no column of SMILES: 'p_np' stands in its place"),
         ("clintox", "clintox.csv", "smiles,FDA_APPROVED\nC,1\n", r"csv: no column for every label among smiles, FDA"),
         ("bbbp", "BBBP.csv", "smiles\nC\n", r"csv: no column for every label among smiles"),
@@ -248,6 +254,31 @@ def test_download_lands_in_the_cache(nowhere: Path, monkeypatch: pytest.MonkeyPa
     assert urls == [MoleculeNet.url.format(file)]
     raw = nowhere / "cache" / "MoleculeNet" / name / "raw"
     assert [path.name for path in raw.iterdir()] == [file.removesuffix(".gz")]
+
+
+def test_an_archive_that_unpacks_to_too_much_is_not_kept(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def online(url: str, folder: Path) -> Path:
+        (folder / "sider.csv.gz").write_bytes(gzip.compress(bytes(3_000_000)))
+        return folder / "sider.csv.gz"
+
+    monkeypatch.setattr(locations, "fetch", online)
+    monkeypatch.setattr(locations, "MOST_UNPACKED", 2_999_999)
+    with pytest.raises(DatasetError, match=r"no download \(sider\.csv has more than 2,999,999 bytes\)"):
+        load("sider")
+    assert not list((nowhere / "cache" / "MoleculeNet").iterdir())
+
+
+@pytest.mark.parametrize(("most_rows", "most_labels"), [(3, 100), (100, 9)])
+def test_limits_of_rows_and_labels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_rows: int, most_labels: int
+) -> None:
+    monkeypatch.setattr(moleculenet_csv, "MOST_GRAPHS", most_rows)
+    monkeypatch.setattr(moleculenet_csv, "MOST_NUMBERS", most_labels)
+    write(tmp_path, "mine", "smiles,a,b,c\n" + "C,1,2,3\n" * 3)
+    assert len(graphs("mine", tmp_path)) == 3
+    write(tmp_path, "mine", "smiles,a,b,c\n" + "C,1,2,3\n" * 4)
+    with pytest.raises(DatasetError, match=r"set\.csv: line 5: 4 rows of 3 labels, at most"):
+        load("mine", tmp_path)
 
 
 def test_archive_cut_short_is_not_kept(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -179,6 +179,9 @@ def listed_edges(): return Data(x=torch.ones(2, 1), edge_index=[[0, 1], [1, 0]])
 def listed_mask(): return Data(x=torch.ones(2, 1), edge_index=edges, train_mask=[True, False])
 def coo(): return Data(x=torch.ones(2, 1).to_sparse(), edge_index=edges)
 def csr(): return [data(), Data(x=torch.ones(2, 1).to_sparse_csr(), edge_index=edges)]
+def bytes_of_edges(): return Data(x=torch.ones(2, 1), edge_index=edges.byte())
+def far_batch(): return Data(x=torch.ones(2, 1), edge_index=edges, batch=torch.tensor([2**30, 2**30]))
+def short_weights(): return [data(), Data(x=torch.ones(2, 1), edge_index=edges, edge_weight=torch.ones(1))]
 def narrow(): return Data(x=torch.ones(2, 0), edge_index=edges)
 
 class Late(InMemoryDataset):
@@ -218,6 +221,12 @@ def test_what_a_users_function_may_return(mine: str, name: str, count: int) -> N
         ("listed_mask", r"graph 0 has train_mask of type list; make it a torch tensor"),
         ("coo", r"mine.py:coo: graph 0 has features x that are sparse; use x.to_dense\(\)"),
         ("csr", r"mine.py:csr: graph 1 has features x that are sparse; use x.to_dense\(\)"),
+        (
+            "bytes_of_edges",
+            r"mine.py:bytes_of_edges: graph 0 needs edge_index, .* torch.uint8 \[2, 2\], which torch takes",
+        ),
+        ("far_batch", r"mine.py:far_batch: graph 0 has batch with graph numbers 1,073,741,824"),
+        ("short_weights", r"mine.py:short_weights: graph 1 has edge_weight \[1\]; needed is \[2\]"),
         ("narrow", r"mine.py:narrow: graph 0 has features x without a column; set them, e.g. to one-hot degrees"),
     ],
 )

@@ -13,7 +13,7 @@ from torch_geometric.data import Data
 from torch_geometric.datasets import TUDataset
 from torch_geometric.utils import coalesce, remove_self_loops
 
-from gnncompress.datasets import locations
+from gnncompress.datasets import limits, locations, tudataset_files
 from gnncompress.datasets.tudataset import LARGEST_DEGREE, NAMES, fingerprint, load
 from gnncompress.errors import DatasetError
 
@@ -147,6 +147,12 @@ def test_blanks_and_line_ends_do_not_matter(tmp_path: Path) -> None:
         ("graph_labels", "1, 2\n2, 1\n1, 1\n", r"graph_labels\.txt: line 1: '1, 2' found where 1 whole number should"),
         ("node_labels", "1\n2\n", r"node_labels\.txt: 2 lines for the 7 nodes of graph_indicator"),
         ("node_labels", "1\n" * 6 + "400000000\n", r"node_labels\.txt: 7 nodes times 400,000,000 one-hot columns"),
+        (
+            "node_labels",
+            "-1\n" * 6 + "9999\n",
+            r"node_labels\.txt: 7 nodes times 10,001 one-hot columns, at most 10,000",
+        ),
+        ("node_labels", "0, 0\n" * 6 + "5000, 5000\n", r"node_labels\.txt: 7 nodes times 10,002 one-hot columns"),
         ("node_attributes", "1.5\n" * 6, r"node_attributes\.txt: 6 lines for the 7 nodes"),
         ("node_attributes", "1.5, 1\n" * 6 + "1.5\n", r"attributes\.txt: line 7: '1\.5' found where 2 numbers should"),
         ("node_attributes", "1.5\n" * 6 + "nan\n", r"attributes\.txt: line 7: 'nan' found where 1 number should"),
@@ -161,6 +167,33 @@ def test_damage_is_named(tmp_path: Path, part: str, text: str | None, message: s
     with pytest.raises(DatasetError, match=message) as caught:
         load("TINY", tmp_path)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "file", "columns"),
+    [
+        ({}, "node_labels", 5),
+        ({"node_attributes": None, "node_labels": "0, 7\n1, 8\n0, 7\n" + "0, 7\n" * 4}, "node_labels", 4),
+        ({"node_labels": None, "node_attributes": None}, "graph_indicator", 3),
+    ],
+    ids=["attributes and labels", "columns of labels", "degrees"],
+)
+def test_the_limit_holds_for_all_features_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, str | None], file: str, columns: int
+) -> None:
+    write(tmp_path, **changes)
+    monkeypatch.setattr(limits, "MOST_FEATURE_BYTES", 4 * 7 * columns)
+    assert graphs("TINY", tmp_path)[0].num_features == columns
+    monkeypatch.setattr(limits, "MOST_FEATURE_BYTES", 4 * 7 * columns - 1)
+    with pytest.raises(DatasetError, match=rf"TINY_{file}\.txt: 7 nodes times {columns} columns are features of"):
+        load("TINY", tmp_path)
+
+
+def test_labels_at_both_ends_of_64_bits(tmp_path: Path) -> None:
+    for end in (-(2**63), 2**63 - 1):
+        near = end + 1 if end < 0 else end - 1
+        write(tmp_path, node_attributes=None, node_labels=f"{end}\n{near}\n" + f"{end}\n" * 5)
+        assert graphs("TINY", tmp_path)[0].x.argmax(1).tolist() == ([0, 1, 0] if end < 0 else [1, 0, 1])
 
 
 def test_what_cannot_be_asked_for_is_refused(tmp_path: Path) -> None:
@@ -236,6 +269,23 @@ def test_download_of_something_else_is_not_kept(nowhere: Path, monkeypatch: pyte
     with pytest.raises(DatasetError, match="data set mutag: no raw files and no download"):
         load("MUTAG")
     assert not list((nowhere / "cache" / "TUDataset").iterdir())
+
+
+def test_an_archive_that_unpacks_to_too_much_is_not_kept(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = archive({f"MUTAG/MUTAG_{part}.txt": text for part, text in TINY.items()})
+
+    def online(url: str, folder: Path) -> Path:
+        (folder / "MUTAG.zip").write_bytes(content)
+        return folder / "MUTAG.zip"
+
+    monkeypatch.setattr(locations, "fetch", online)
+    total = sum(map(len, TINY.values()))
+    monkeypatch.setattr(tudataset_files, "MOST_UNPACKED", total - 1)
+    with pytest.raises(DatasetError, match=rf"MUTAG.zip unpacks to {total} bytes, at most {total - 1} are taken"):
+        load("MUTAG")
+    assert not list((nowhere / "cache" / "TUDataset").iterdir())
+    monkeypatch.setattr(tudataset_files, "MOST_UNPACKED", total)
+    assert len(graphs("MUTAG")) == 3
 
 
 def test_names_are_distinct_in_any_case() -> None:

@@ -16,7 +16,9 @@ from torch_geometric.nn import BatchNorm, GCNConv, GINConv, SAGEConv, global_mea
 
 import gnncompress
 from gnncompress.errors import ExecutionError, QuantizationError, UsageError
+from gnncompress.models.convnet import read_out
 from gnncompress.runtime import executor
+from tests.memory import growth, needs_account
 from tests.quantization.test_lowering import (
     CLASSES,
     FEATURES,
@@ -382,3 +384,36 @@ def test_what_is_no_tensor_is_refused() -> None:
         integer(None, edges)
     with pytest.raises(ExecutionError, match="x must be a tensor, not ndarray"):
         integer(x.numpy(), edges)
+
+
+class Read(nn.Module):
+    """A layer and a readout, in floats where the model is compiled."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.conv, self.kind = GCNConv(FEATURES, CLASSES), kind
+
+    def forward(self, x: Tensor, edge_index: Tensor, batch: Tensor | None = None) -> Tensor:
+        return read_out(self.kind, self.conv(x, edge_index), batch)
+
+
+@needs_account
+@pytest.mark.parametrize("kind", ["sum", "mean", "max"])
+def test_a_batch_with_gaps_is_refused_where_torch_pools(kind: str) -> None:
+    model = Read(kind).eval()
+    compiled, (x, edges) = gnncompress.to_compiled(model), inputs("gcn")
+    near = torch.arange(len(x)) // 10
+    for batch in (None, near, near * 3):
+        torch.testing.assert_close(compiled(x, edges, batch), model(x, edges, batch))
+    for batch, message in (
+        (
+            near + 2**30,
+            f"batch has graph number {2**30 + int(near.max()):,} for {len(x)} nodes: number the graphs 0, 1",
+        ),
+        (near.bool(), "batch must hold the numbers of graphs: whole ones, from 0"),
+        (near - 1, "batch must hold the numbers of graphs: whole ones, from 0"),
+        (near[:-1], f"batch must have the number of a graph for each of {len(x)} nodes"),
+    ):
+        with growth() as grown, pytest.raises(ExecutionError, match=f"^{message}"):
+            compiled(x, edges, batch)
+        assert grown() < 16 * 2**20

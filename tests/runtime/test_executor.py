@@ -35,6 +35,7 @@ from gnncompress.runtime.rounding import (
     SHIFT,
     SHIFT_2,
 )
+from tests.memory import growth, needs_account
 
 pytestmark = pytest.mark.filterwarnings("ignore:this processor has no AVX-512")
 
@@ -467,6 +468,36 @@ def test_graphs_that_do_not_fit_are_refused(batch: torch.Tensor) -> None:
         wanted = "batch must hold the numbers of graphs: whole ones, from 0"
     with pytest.raises(ExecutionError, match=f"^{re.escape(wanted)}$"):
         ProgramModel(pooling("sum"))(features(30), batch)
+
+
+@pytest.mark.parametrize("kind", ["sum", "max"])
+@pytest.mark.parametrize(
+    "batch",
+    [torch.zeros(30), torch.zeros(30) > 0, torch.zeros(30).long().to_sparse()],
+    ids=["floats", "truth values", "sparse"],
+)
+def test_graphs_without_whole_numbers_are_refused(kind: str, batch: torch.Tensor) -> None:
+    with pytest.raises(ExecutionError, match=r"^batch must hold the numbers of graphs: whole ones, from 0$"):
+        ProgramModel(pooling(kind))(features(30), batch)
+
+
+@needs_account
+@pytest.mark.parametrize("kind", ["sum", "max"])
+@pytest.mark.parametrize("far", [30 + 2**16, 2**30, 2**62])
+def test_gaps_between_graphs_take_no_memory(kind: str, far: int) -> None:
+    model, near = ProgramModel(pooling(kind)), torch.arange(30) // 10
+    for batch in (near + far, torch.cat([near[:-1], torch.tensor([far])])):
+        message = f"^batch has graph number {int(batch.max()):,} for 30 nodes: number the graphs 0, 1, ... without gaps"
+        with growth() as grown, pytest.raises(ExecutionError, match=message):
+            model(features(30), batch)
+        assert grown() < 16 * 2**20
+    assert torch.equal(model(features(30), near), ProgramModel(pooling(kind))(features(30), near))
+
+
+def test_some_graphs_may_have_no_node() -> None:
+    found = ProgramModel(pooling("sum"))(features(30), torch.full((30,), 29 + 2**16))
+    assert found.shape == (30 + 2**16, WIDTH)
+    assert not found[:-1].any()
 
 
 @pytest.mark.usefixtures("threads")

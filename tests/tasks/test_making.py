@@ -11,7 +11,7 @@ from torch_geometric.data import Data
 from torch_geometric.utils import from_smiles
 
 from gnncompress.datasets.transforms import edge_order, encode_features, standardized, unit_rows
-from gnncompress.errors import TaskError, UsageError
+from gnncompress.errors import DatasetError, TaskError, UsageError
 from gnncompress.measurements import GRAPHS, LINKS, MULTILABEL, NODES
 from gnncompress.tasks.graph_classification import GraphClassification
 from gnncompress.tasks.making import make_task
@@ -54,7 +54,20 @@ def molecules() -> list[Data]:
         (GRAPHS, lambda: [ring(20)], RANDOM, "graph-classification needs many graphs, this data set is one"),
         (NODES, lambda: [ring(20)], SplitSpec("public", 0), "this data set has no public split"),
         (NODES, lambda: [ring(20, x=None)], RANDOM, "the graph has no node features x; set them when loading"),
-        (NODES, lambda: [ring(20, x=torch.ones(20))], RANDOM, r"features of shape \[20\]; needed are \[20, 1\]"),
+        (
+            *(NODES, lambda: [ring(20, x=torch.ones(20))], RANDOM),
+            r"features of shape \[20\]; needed are \[20, 1\]; make them a column with x.view\(-1, 1\)",
+        ),
+        (NODES, lambda: [ring(20, x=torch.ones(20, 3, 2))], RANDOM, r"shape \[20, 3, 2\]; needed are \[20, 1\]; mend"),
+        (NODES, lambda: [ring(20, num_nodes=2**40)], RANDOM, r"\[20, 20\]; needed are \[1099511627776, 20\]"),
+        (NODES, lambda: [ring(20, x=torch.ones(20, 2, dtype=torch.uint16))], RANDOM, r"x of uint16; use x.float\(\)"),
+        (NODES, lambda: [ring(20, x=torch.full((20, 2), 1e300, dtype=torch.float64))], RANDOM, "infinite as float32"),
+        (
+            *(GRAPHS, lambda: [*many(), ring(4, y=torch.tensor([0]), x=torch.ones(4, 4, dtype=torch.long))], RANDOM),
+            "graph 40 has features x of int64, graph 0 of float32; make all of one type",
+        ),
+        (NODES, lambda: [ring(20, y=torch.arange(19) % 2)], RANDOM, r"labels y have shape \[19\]; .* needs \[20\]"),
+        (NODES, lambda: [ring(20, y=torch.tensor(1))], RANDOM, r"labels y have shape \[\]; .* needs \[20\]"),
         (NODES, lambda: [ring(20, x=torch.full((20, 2), math.nan))], RANDOM, "features that are NaN or infinite"),
         (NODES, lambda: [ring(20)], SplitSpec("random", 0, 12, 8), "12 validation and 8 test items leave none of 20"),
         (GRAPHS, lambda: [*many(), ring(5, y=torch.tensor([0]))], RANDOM, r"graph 40 has features of shape \[5, 5\]"),
@@ -181,6 +194,80 @@ def test_masks_of_another_length_are_refused() -> None:
     for wrong in ({"val_mask": masks["val_mask"][:19]}, {name: mask[:19] for name, mask in masks.items()}):
         with pytest.raises(TaskError, match="mask"):
             make_task(NODES, [ring(20, **{**masks, **wrong})], SplitSpec("public", 0))
+
+
+@pytest.mark.parametrize("name", ["train_mask", "val_mask", "test_mask", "labelled_mask"])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda mask: mask.long(), r"is int64 \[20\]; needed is bool \[20\]; use {}.bool\(\)"),
+        (lambda mask: mask.to(torch.uint8), r"is uint8 \[20\]; needed is bool \[20\]; use {}.bool\(\)"),
+        (lambda mask: mask * 0.5, r"is float32 \[20\]; needed is bool \[20\]; use {}.bool\(\)"),
+        (lambda mask: mask.nonzero().flatten(), r"is int64 \[\d+\]; needed is bool \[20\]; say of each node"),
+        (lambda mask: mask[:-1], r"is bool \[19\]; needed is bool \[20\]; say of each node"),
+        (lambda mask: mask.repeat(2), r"is bool \[40\]; needed is bool \[20\]"),
+        (lambda mask: mask[0], r"is bool \[\]; needed is bool \[20\]"),
+        (lambda mask: mask[:, None][:, :0], r"is bool \[20, 0\]; needed is bool \[20\]"),
+        (lambda mask: mask[:, None, None], r"is bool \[20, 1, 1\]; needed is bool \[20\]"),
+    ],
+)
+def test_masks_of_another_type_or_shape_are_named(
+    name: str, change: Callable[[torch.Tensor], torch.Tensor], message: str
+) -> None:
+    split = SplitSpec("public", 0)
+    masks = {f"{part}_mask": torch.arange(20) % 3 == number for number, part in enumerate(("train", "val", "test"))}
+    if name == "labelled_mask":
+        masks, split = {name: torch.arange(20) < 18}, RANDOM
+    make_task(NODES, [ring(20, **masks)], split)
+    with pytest.raises(TaskError, match=f"^{name} {message.format(name)}") as caught:
+        make_task(NODES, [ring(20, **{**masks, name: change(masks[name])})], split)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("task", [NODES, LINKS])
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"edge_index": torch.ones(2, 5, dtype=torch.uint8)}, r"^the graph needs edge_index, .* takes for a mask"),
+        ({"batch": torch.zeros(60, dtype=torch.long) + 2**30}, "^the graph has batch with graph numbers 1,073,741,824"),
+        ({"edge_weight": torch.ones(120, 1)}, r"^the graph has edge_weight \[120, 1\]"),
+    ],
+)
+def test_every_graph_is_checked_also_one_that_was_not_loaded_here(
+    task: str, fields: dict[str, torch.Tensor], message: str
+) -> None:
+    with pytest.raises(DatasetError, match=message):
+        make_task(task, [ring(60, **fields)], RANDOM)
+    with pytest.raises(DatasetError, match=r"^graph 40 needs edge_index"):
+        make_task(GRAPHS, [*many(), ring(4, edge_index=torch.ones(2, 5))], RANDOM)
+
+
+def test_numbers_of_other_types_are_converted_with_a_line() -> None:
+    edges = ring(20).edge_index
+    for dtype in (torch.int32, torch.int16, torch.int8):
+        task = make_task(NODES, [ring(20, edge_index=edges.to(dtype))], RANDOM)
+        assert isinstance(task, NodeClassification)
+        assert torch.equal(task.data.edge_index, edges)
+        assert task.notes == (f"edge_index is {str(dtype)[6:]}; its node numbers are taken as int64",)
+    note = (
+        "x is int64, taken as categories: 2 columns became 5 of zeros and ones; if these are numbers, use --features "
+        "raw or standard"
+    )
+    x = torch.stack([torch.arange(20) % 3, torch.arange(20) % 2 * 2**40], dim=1)
+    assert make_task(NODES, [ring(20, x=x)], RANDOM).notes == (note,)
+    assert make_task(NODES, [ring(20, x=x)], RANDOM, encoding="raw").notes == ()
+    assert make_task(GRAPHS, molecules(), RANDOM, encoding="auto").notes[0].startswith("random split")
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        task = make_task(NODES, [ring(20, x=torch.eye(20, dtype=dtype))], RANDOM)
+        assert isinstance(task, NodeClassification)
+        assert torch.equal(task.data.x, torch.eye(20))
+        assert task.notes == ()
+
+
+def test_features_that_were_computed_can_be_trained_on_again() -> None:
+    task = make_task(NODES, [ring(20, x=torch.eye(20) @ torch.ones(20, 2, requires_grad=True))], RANDOM)
+    assert isinstance(task, NodeClassification)
+    assert not task.data.x.requires_grad
 
 
 def test_graphs_without_labels_are_told_so() -> None:

@@ -22,6 +22,7 @@ from gnncompress.quantization.lowering.layers import lower_module
 from gnncompress.quantization.lowering.proxies import POOLS, Tracer, tensors_stood_for
 from gnncompress.quantization.lowering.values import Codes, Floats, Sum
 from gnncompress.quantization.quantizer import Quantizer
+from gnncompress.runtime.aggregation import graphs_in
 from gnncompress.runtime.program import Program
 
 _READOUTS = {kind: function for function, kind in POOLS.items()}
@@ -225,8 +226,7 @@ class _Walk:
             found = self.builder.pooled(value, graphs, kind, node.name)
             if found is not None:
                 return found
-        pool = _READOUTS[kind]
-        return self._in_floats(node, lambda *given: pool(*given[-2:]), node.name)
+        return self._in_floats(node, lambda *given: _pooled(_READOUTS[kind], *given[-2:]), node.name)
 
     def _is_input(self, value: Any) -> bool:
         return isinstance(value, fx.Node) and value.op == "placeholder"
@@ -244,6 +244,11 @@ class _Walk:
             )
 
         return self.builder.call(call, given, what, name=node.name)
+
+
+def _pooled(pool: Callable[..., Tensor], x: Tensor, batch: Tensor | None) -> Tensor:
+    """Let PyG pool rows once the graphs are counted: it would make a row for each number up to the largest."""
+    return pool(x, batch, None if batch is None else graphs_in(batch, len(x)))
 
 
 def _positional(node: fx.Node, module: nn.Module) -> tuple[Any, ...]:
