@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from gnncompress.errors import DatasetError, GnncompressError, UsageError
+from gnncompress.experiments.methods import METHODS
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.experiments.store import Store
+from gnncompress.factories import is_reference
 from gnncompress.profiling.energy import open_meter
 from gnncompress.profiling.isolation import start_server
 
@@ -90,9 +92,13 @@ class Sweep:
         if spec.run_id in self._errors:
             raise self._errors[spec.run_id]
         start_server(["gnncompress.experiments.inference"])
+        from gnncompress.experiments.plan import plan
         from gnncompress.experiments.run import execute
 
         if spec.origin is not None:
+            # A model of the user's own may have weights that cannot be pruned: that is told before it is trained.
+            if is_reference(spec.model) and not METHODS[spec.method].rebuilds and not self._store.finished(spec.origin):
+                plan(spec, self._data_root)
             self._ensure(spec.origin)
         try:
             with self._store.lock(spec):
