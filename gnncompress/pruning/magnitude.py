@@ -95,13 +95,13 @@ class MagnitudePruning(ABC):
             hold(model, level.masks(model, trainer.losses, trainer.seed))
             spent += time.perf_counter() - started
             zeros, total = (sum(numbers) for numbers in zip(*count_zeros(model).values(), strict=True))
+            masks = held(model)
             measurements += trainer.finetune(model, 1 / self.steps)
         if zeros > self.sparsity * total + len(count_zeros(model)):
             warnings.append(
                 f"sparsity {self.sparsity:g} was asked for, but {zeros / total:.4f} of the weights are zero: "
                 "more of them, or of a layer's, were zero before"
             )
-        masks = held(model)
         insist_on_masks(make_permanent(model), masks)
         collapsed = collapsed_layers(model)
         if collapsed:
