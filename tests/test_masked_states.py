@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch_geometric.nn as pyg
 from torch import nn
+from torch.nn.utils import prune
 
 import gnncompress
 from gnncompress.masks import effective_weights, held, hold, make_permanent, prunable_parameters
@@ -241,3 +242,15 @@ def test_masks_below_quantizers(scheme: str) -> None:
     model.load_state_dict(copy.deepcopy(model.state_dict()))
     assert torch.equal(model(X, EDGES), expected)
     assert not model.gcn.lin._state_dict_hooks
+
+
+def test_masks_of_torch_below_quantizers() -> None:
+    model = made()
+    prune.random_unstructured(model.gcn.lin, "weight", 0.75)
+    prune.random_unstructured(model.out, "weight", 0.75)
+    zeros = {name: weight == 0 for name, weight in effective_weights(model).items()}
+    gnncompress.prepare(model, "ptq-int8")
+    gnncompress.calibrate(model, lambda: model(X, EDGES))
+    for name, weight in effective_weights(model).items():
+        assert (weight[zeros[name]] == 0).all()
+    model.load_state_dict(copy.deepcopy(model.state_dict()))
