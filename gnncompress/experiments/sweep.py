@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from gnncompress.errors import DatasetError, GnncompressError, UsageError
+from gnncompress.errors import DatasetError, GnncompressError, PruningError, UsageError
+from gnncompress.experiments.methods import METHODS
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.experiments.store import Store
+from gnncompress.factories import is_reference
 from gnncompress.profiling.energy import open_meter
 from gnncompress.profiling.isolation import start_server
 
@@ -62,12 +64,14 @@ class Sweep:
 
         Raises:
             DatasetError, UsageError: at once, since no other run would fare better.
+            PruningError: at once, if a model of the user's own cannot be pruned, before any is trained.
             MeasurementError: at once, if the source of energy that was asked for by name reads nothing here.
             KeyboardInterrupt: after it, finished runs are whole and the same sweep goes on where it stopped.
         """
         unique = list({spec.run_id: spec for spec in specs}.values())
         for energy in {spec.energy for spec in unique if not self._store.finished(spec)}:
             open_meter(energy)  # what was asked for by name must read something, before hours of training
+        self._insist_on_prunable(unique)
         self._observer.planned(len(unique))
         outcome = Outcome()
         for spec in unique:
@@ -82,6 +86,19 @@ class Sweep:
                 outcome.finished.append(spec)
                 self._observer.finished(spec)
         return outcome
+
+    def _insist_on_prunable(self, specs: Iterable[RunSpec]) -> None:
+        """Look at each user's own model that is to be pruned, once; whatever else is wrong with it, its run says."""
+        seen = set()
+        for spec in specs:
+            key = spec.dataset, spec.model, spec.method, str(spec.arguments)
+            if not is_reference(spec.model) or spec.origin is None or METHODS[spec.method].rebuilds or key in seen:
+                continue
+            seen.add(key)
+            if not self._store.finished(spec):
+                unprunable = _unprunable(spec, self._data_root)
+                if unprunable is not None:
+                    raise unprunable
 
     def _ensure(self, spec: RunSpec) -> None:
         """Have the run in the store, after the run it builds on."""
@@ -108,6 +125,19 @@ class Sweep:
             if (spec.dataset, warning) not in self._told:  # what is wrong with the data is the same for every run
                 self._observer.warned(spec, warning)
             self._told.add((spec.dataset, warning))
+
+
+def _unprunable(spec: RunSpec, data_root: Path | None) -> PruningError | None:
+    """Return why a run's model cannot be pruned, if that is what is wrong with it."""
+    from gnncompress.experiments.plan import plan
+
+    try:
+        plan(spec, data_root)
+    except PruningError as error:
+        return error
+    except Exception:
+        return None  # the run meets the same, and records it
+    return None
 
 
 def reason(error: Exception) -> str:

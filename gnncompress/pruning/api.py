@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from gnncompress.errors import PruningError, UsageError
-from gnncompress.masks import hold
+from gnncompress.masks import count_zeros, held, hold
 from gnncompress.pruning.importance import Losses
 from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning, MagnitudePruning
 from gnncompress.pruning.structured.method import StructuredPruning
@@ -23,25 +23,26 @@ M = TypeVar("M")
 
 @dataclass(frozen=True)
 class PruningResult:
-    """What was pruned: the (same) model, its masks by layer, and the fraction of its parameters that are gone.
+    """What was pruned: the (same) model, and (zeros, weights) of each prunable layer, counted as the model reads it.
 
-    Structured pruning has no masks: ``parameters_removed`` counts parameters that do not exist any more.
+    ``masks`` are those that are on the model now, by layer. Structured pruning has none: ``parameters_removed`` is the
+    fraction of parameters that do not exist any more.
     """
 
     model: nn.Module
+    counts: dict[str, tuple[int, int]]
     masks: dict[str, Tensor] = field(default_factory=dict)
     parameters_removed: float = 0.0
 
     @property
     def sparsity(self) -> float:
-        """The fraction of prunable weights that the masks hold at zero."""
-        total = sum(mask.numel() for mask in self.masks.values())
-        return sum(int((~mask).sum()) for mask in self.masks.values()) / max(total, 1)
+        """The fraction of prunable weights that are zero: more than asked for where more were zero before."""
+        return sum(zeros for zeros, _ in self.counts.values()) / max(sum(size for _, size in self.counts.values()), 1)
 
     @property
     def layers(self) -> dict[str, float]:
         """The same fraction for each layer."""
-        return {layer: int((~mask).sum()) / max(mask.numel(), 1) for layer, mask in self.masks.items()}
+        return {layer: zeros / max(size, 1) for layer, (zeros, size) in self.counts.items()}
 
 
 def prune(
@@ -61,9 +62,14 @@ def prune(
     needs ``forward``: a function that calls the model once, e.g. ``lambda m: m(x, edge_index)``; its channels are gone
     at once. After the other methods call ``make_permanent(model)`` to turn masked weights into plain parameters.
 
+    What is zero stays zero and counts: masks on the model, also those of ``torch.nn.utils.prune``, are combined with
+    the new ones, and a model or a layer with more zeros than its share keeps them. While masks are on, a state_dict of
+    the model holds them and the weights behind them; one without masks can be loaded, too: its weights are masked.
+
     Raises:
         UsageError: if it is no model, the method or a setting unknown, the sparsity outside [0, 1), a function missing.
-        PruningError: if the model has nothing to prune, a lazy layer, a NaN weight, or mixes its channels.
+        PruningError: if the model has nothing to prune, mixes its channels, or has a lazy layer or weights that cannot
+            be pruned, such as those under weight_norm or with NaN; they are named, with what to do.
     """
     if not isinstance(model, nn.Module):
         raise UsageError(f"prune takes a torch.nn.Module, not a {type(model).__name__}")
@@ -96,7 +102,7 @@ def _pruned(
         raise UsageError(unknown("pruning method", method, [*METHODS, "structured"]))
     masks = _made(METHODS[method], method, sparsity, settings).masks(model, losses, seed)
     hold(model, masks)
-    return PruningResult(model, masks)
+    return PruningResult(model, count_zeros(model), held(model))
 
 
 def _made(kind: Callable[..., M], method: str, sparsity: float, settings: Mapping[str, Any]) -> M:
@@ -112,7 +118,7 @@ def _shrunk(
     before = sum(parameter.numel() for parameter in model.parameters())
     method.shrink(model, forward, losses=losses, seed=seed)
     left = sum(parameter.numel() for parameter in model.parameters())
-    return PruningResult(model, parameters_removed=1 - left / before)
+    return PruningResult(model, count_zeros(model), parameters_removed=1 - left / before)
 
 
 def _each(loss: Callable[[nn.Module], Tensor | Iterable[Tensor]]) -> Losses:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from gnncompress.errors import PruningError, UsageError
 from gnncompress.masks import effective_weights, prunable_parameters
+from gnncompress.pruning.obstacles import insist_on_prunable
 
 Importance = Literal["magnitude", "gradient", "taylor", "random"]
 Losses = Callable[[nn.Module], Iterable[Tensor]]
@@ -29,17 +30,14 @@ def weight_scores(
     Shapes: each score as its weight, float32, or float64 for a float64 weight; finite.
 
     Raises:
-        PruningError: if there is nothing to prune, or a weight or gradient is NaN; the layer is named.
+        PruningError: if there is nothing to prune, a weight cannot be pruned, or a gradient is not finite; the layer is
+            named.
         UsageError: if a gradient is wanted and there are no losses.
 
     Source: Han et al., NeurIPS 2015 (magnitude); Molchanov et al., ICLR 2017, equation 7, for single weights (taylor).
     """
+    insist_on_prunable(model)
     weights = effective_weights(model)
-    if not weights:
-        raise PruningError(
-            f"{type(model).__name__} has nothing to prune: no floating weight of two or more dimensions "
-            "outside a normalization layer"
-        )
     if importance == "magnitude":
         scores = {layer: weight.abs() for layer, weight in weights.items()}
     elif importance == "random":
@@ -86,8 +84,6 @@ def _exact(layer: str, score: Tensor) -> Tensor:
     score = score.detach()
     if score.dtype != torch.float64:
         score = score.float()
-    if bool(score.isnan().any()):
-        raise PruningError(
-            f"layer {layer}: some weights are NaN, or their gradients; prune a model that was trained soundly"
-        )
+    if not bool(score.isfinite().all()):
+        raise PruningError(f"layer {layer}: some gradients are NaN or infinite; rank by another loss, or by magnitude")
     return score

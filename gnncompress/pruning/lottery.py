@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gnncompress.errors import UsageError
-from gnncompress.masks import effective_weights, hold, make_permanent, sparsity_measurements
+from gnncompress.masks import effective_weights, hold, insist_on_masks, make_permanent, sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.profiling.macs import count_macs
 from gnncompress.pruning.edges import drop_edges, kept_edges, random_like
@@ -67,7 +67,7 @@ class LotteryTicket:
         if keep is not None:
             drop_edges(network, keep)
         rows = trainer.train(network, start=self.rewind)
-        make_permanent(network)
+        insist_on_masks(make_permanent(network), masks)
         macs = count_macs(trainer.task.inference(network))
         rows += [
             Measurement("compress", "macs", macs, "MACs", "computed"),
@@ -119,7 +119,7 @@ def lottery(
         network = build(seed + (OTHER_INITIALIZATION if arm == "reinit" else 0))
         hold(network, masks)
         train(network, seed)
-        make_permanent(network)
+        insist_on_masks(make_permanent(network), masks)
         level = after_rounds(number, rate)
         lines.append({"arm": arm, "round": number, "sparsity": level, "seed": seed, "value": score(network)})
         return network

@@ -11,7 +11,16 @@ from typing import Literal, get_args
 from torch import Tensor, nn
 
 from gnncompress.errors import PruningError, UsageError
-from gnncompress.masks import collapsed_layers, hold, make_permanent, sparsity_measurements
+from gnncompress.masks import (
+    collapsed_layers,
+    count_zeros,
+    effective_weights,
+    held,
+    hold,
+    insist_on_masks,
+    make_permanent,
+    sparsity_measurements,
+)
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.allocation import counted, erk, given, layer_adaptive, ranked, uniform
 from gnncompress.pruning.importance import Importance, Losses, weight_scores
@@ -53,14 +62,19 @@ class MagnitudePruning(ABC):
     def masks(self, model: nn.Module, losses: Losses | None = None, seed: int = 0) -> dict[str, Tensor]:
         """Return one mask a prunable layer, True where the weight stays.
 
+        Weights that are zero are the first to go. Where more are zero than go, the model stays as it is.
+
         Raises:
-            PruningError: if nothing can be pruned, nothing would stay, a weight is NaN, or ``min_keep`` excludes the
+            PruningError: if nothing can be pruned, a weight cannot be, nothing would stay, or ``min_keep`` excludes the
                 sparsity.
         """
         masks = self.choose(weight_scores(model, self.importance, losses, seed))
-        if not any(bool(mask.any()) for mask in masks.values()):
-            total = sum(mask.numel() for mask in masks.values())
+        total = sum(weight.numel() for weight in effective_weights(model).values())
+        gone = sum(int((~mask).sum()) for mask in masks.values())
+        if gone == total:
             raise PruningError(f"sparsity {self.sparsity:g} would leave none of the {total:,} weights; lower it")
+        if abs(gone - self.sparsity * total) > len(masks):  # each layer may round by one weight
+            raise PruningError(f"sparsity {self.sparsity:g} of {total:,} weights was asked for, but {gone:,} would go")
         return masks
 
     @abstractmethod
@@ -74,15 +88,22 @@ class MagnitudePruning(ABC):
             PruningError: as ``masks`` does.
         """
         measurements: list[Measurement] = []
+        warnings = []
         spent = 0.0
         for level in self.levels():
             started = time.perf_counter()
             hold(model, level.masks(model, trainer.losses, trainer.seed))
             spent += time.perf_counter() - started
+            zeros, total = (sum(numbers) for numbers in zip(*count_zeros(model).values(), strict=True))
+            masks = held(model)
             measurements += trainer.finetune(model, 1 / self.steps)
-        make_permanent(model)
+        if zeros > self.sparsity * total + len(count_zeros(model)):
+            warnings.append(
+                f"sparsity {self.sparsity:g} was asked for, but {zeros / total:.4f} of the weights are zero: "
+                "more of them, or of a layer's, were zero before"
+            )
+        insist_on_masks(make_permanent(model), masks)
         collapsed = collapsed_layers(model)
-        warnings = []
         if collapsed:
             warnings.append(
                 f"every weight of {', '.join(collapsed)} is zero (layer collapse); --min-keep 0.01 would prevent it"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from gnncompress.masks import NORMALIZATIONS, prunable_parameters
+from gnncompress.pruning.obstacles import insist_on_prunable
 from gnncompress.pruning.structured.channels import find_channels
 from gnncompress.pruning.structured.tracing import Forward
 
@@ -26,9 +27,10 @@ def weight_plan(model: nn.Module) -> list[Line]:
     """Return what unstructured pruning does with each parameter; a shared one comes once, under its first name.
 
     Raises:
-        PruningError: naming a lazy weight that has no shape yet.
+        PruningError: naming a lazy weight that has no shape yet, and as ``insist_on_prunable``.
     """
-    prunable = prunable_parameters(model)
+    insist_on_prunable(model)
+    prunable = {id(parameter) for parameter in prunable_parameters(model).values()}
     normalizing = {
         id(parameter)
         for module in model.modules()
@@ -37,7 +39,7 @@ def weight_plan(model: nn.Module) -> list[Line]:
     }
     lines = []
     for name, parameter in model.named_parameters():
-        if name in prunable:
+        if id(parameter) in prunable:
             verdict = "yes"
         elif not parameter.is_floating_point():
             verdict = f"no: {parameter.dtype} is no floating type"
@@ -45,7 +47,7 @@ def weight_plan(model: nn.Module) -> list[Line]:
             verdict = "no: in a normalization layer"
         else:
             verdict = "no: fewer than two dimensions (bias, scale)"
-        lines.append(Line(name, tuple(parameter.shape), parameter.numel(), name in prunable, verdict))
+        lines.append(Line(name, tuple(parameter.shape), parameter.numel(), id(parameter) in prunable, verdict))
     return lines
 
 

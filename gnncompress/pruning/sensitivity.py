@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gnncompress.errors import UsageError
-from gnncompress.masks import hold, make_permanent, prunable_parameters, sparsity_measurements
+from gnncompress.masks import effective_weights, insist_on_zeros, prunable_parameters, sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.allocation import counted, uniform
 from gnncompress.pruning.importance import Importance, Losses, weight_scores
@@ -54,13 +54,16 @@ def pruned_alone(
     scores = weight_scores(model, importance, losses, seed)
     masks = counted(scores, uniform({layer: score.numel() for layer, score in scores.items()}, sparsity))
     for layer, mask in masks.items():
-        dense = prunable_parameters(model)[layer].detach().clone()
-        hold(model, {layer: mask})
+        parameter, weights = prunable_parameters(model)[layer], effective_weights(model)
+        before = parameter.detach().clone()
         try:
+            with torch.no_grad():
+                parameter.masked_fill_(~mask, 0.0)
+            insist_on_zeros(effective_weights(model), {layer: int(((weights[layer] == 0) | ~mask).sum())})
             yield layer, mask.numel()
         finally:
             with torch.no_grad():
-                prunable_parameters(make_permanent(model))[layer].copy_(dense)
+                parameter.copy_(before)
 
 
 def sensitivity(

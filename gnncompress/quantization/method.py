@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from gnncompress.masks import hold, make_permanent, prunable_parameters, sparsity_measurements
+from gnncompress.masks import effective_weights, hold, make_permanent, sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.quantization.accounting import bit_measurements
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
@@ -67,7 +67,7 @@ class Quantization:
         started = time.perf_counter()
         chosen = self.chosen
         if self.sparsity > 0:
-            hold(model, {layer: weight != 0 for layer, weight in prunable_parameters(model).items()})
+            hold(model, {layer: weight != 0 for layer, weight in effective_weights(model).items()})
         self.prepared(model)
         if chosen.kind != "fp32":
             calibrate(model, lambda: [loss.item() for loss in trainer.losses(model)])

@@ -54,6 +54,28 @@ def test_structured_pruning_of_a_users_model(cli: Cli, tmp_path: Path, monkeypat
     assert run["metrics"]["compress.parameters_removed"] == pytest.approx(0.6, abs=0.02)
 
 
+@pytest.mark.parametrize("method", ["global", "fine-grained"])
+def test_a_users_model_that_cannot_be_pruned_is_refused_before_it_is_trained(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "from torch.nn.utils.parametrizations import weight_norm\n"
+        "from torch_geometric.nn import GCN\n"
+        "def build(features, classes):\n"
+        "    model = GCN(features, 32, 2, classes)\n"
+        "    weight_norm(model.convs[0].lin)\n"
+        "    return model\n"
+    )
+    result = cli("prune", "-m", "mine.py:build", "--method", method, "-s", "0,0.9", "-o", "runs")
+    assert result.code == 1
+    one_line(result, "layer convs.0.lin.weight: its weight is computed by the parametrization _WeightNorm")
+    assert not list(Path("runs").rglob("results.csv"))
+    planned = cli("prune", "-m", "mine.py:build", "--method", method, "-s", "0.9", "--dry-run")
+    assert planned.code == 1
+    one_line(planned, "remove_parametrizations")
+
+
 def test_l2_alone_and_followed_by_pruning(cli: Cli, runs: Path) -> None:
     result = cli("prune", "--method", "l2", "--rate", "0,1e6", "-s", "0,0.5", *QUICK, "-o", runs, "--json")
     assert result.code == 0, result.err

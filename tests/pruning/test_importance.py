@@ -87,7 +87,7 @@ def test_taylor_prunes_what_matters_least_to_the_loss() -> None:
 def test_bad_input() -> None:
     with pytest.raises(UsageError, match="give loss="):
         weight_scores(model(), "gradient")
-    with pytest.raises(PruningError, match=r"layer 0\.weight: some weights are NaN, or their gradients"):
+    with pytest.raises(PruningError, match=r"layer 0\.weight: some gradients are NaN or infinite"):
         weight_scores(model(), "gradient", lambda network: [loss(network) * float("nan")])
 
 

@@ -241,3 +241,26 @@ def test_rewound_training_goes_on_with_the_schedule() -> None:
     assert whole == pytest.approx([0.05, 0.05, 0.005, 0.005, 0.0005, 0.0005])
     assert rates == pytest.approx(whole[3:])
     assert {row.metric: row.value for row in rows}["epochs"] == 3
+
+
+def test_a_training_that_brings_weights_back_is_noticed() -> None:
+    def train(model: nn.Module, seed: int) -> None:
+        gnncompress.make_permanent(model)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter.fill_(1)
+
+    with pytest.raises(PruningError, match=r"layer .*weight: \d+ weights should be zero after pruning, but 0 of"):
+        gnncompress.lottery(build, train, lambda model: 0.0, rounds=1, seeds=[0])
+
+
+def test_levels_are_the_zeros_that_are_counted() -> None:
+    found = []
+
+    def score(model: nn.Module) -> float:
+        zeros = sum(int((weight == 0).sum()) for weight in weights(model).values())
+        found.append(zeros / sum(weight.numel() for weight in weights(model).values()))
+        return 0.0
+
+    scores = gnncompress.lottery(build, lambda model, seed: None, score, rounds=3, seeds=[0, 1])
+    assert found == pytest.approx(scores["sparsity"].tolist(), abs=0.01)

@@ -13,6 +13,7 @@ from torch import nn
 import gnncompress
 from gnncompress.errors import PruningError, UsageError
 from gnncompress.experiments.methods import METHODS
+from gnncompress.masked_states import Mask
 from gnncompress.measurements import Measurement
 from gnncompress.pruning.api import METHODS as API_METHODS
 from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning, in_total
@@ -133,7 +134,7 @@ def test_bad_input() -> None:
     model = network()
     with torch.no_grad():
         model[1].weight[0, 0] = float("nan")
-    with pytest.raises(PruningError, match=r"layer 1\.weight: some weights are NaN"):
+    with pytest.raises(PruningError, match=r"layer 1\.weight: 1 of 15 weights are NaN or infinite"):
         gnncompress.prune(model)
 
 
@@ -219,3 +220,29 @@ def test_bad_settings() -> None:
         gnncompress.prune(network(), alocation="erk")
     with pytest.raises(UsageError, match="needs gradients: give loss="):
         gnncompress.prune(network(), importance="taylor")
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_a_model_that_was_sparser_is_named(steps: int) -> None:
+    model = GlobalPruning(0.8).apply(network(sizes=(20, 20, 10)), still()).model
+    result = GlobalPruning(0.5, steps=steps).apply(model, still())
+    assert {(row.metric, row.layer): row.value for row in result.measurements}["sparsity", ""] == 0.8
+    assert result.warnings == [
+        "sparsity 0.5 was asked for, but 0.8000 of the weights are zero: more of them, or of a layer's, were zero "
+        "before"
+    ]
+    assert GlobalPruning(0.8, steps=steps).apply(model, still()).warnings == []
+
+
+def test_fine_tuning_that_brings_pruned_weights_back_is_noticed() -> None:
+    def finetune(model: nn.Module) -> list[Measurement]:
+        for layer in model:
+            original = layer.parametrizations.weight.original
+            nn.utils.parametrize.remove_parametrizations(layer, "weight")
+            nn.utils.parametrize.register_parametrization(layer, "weight", Mask(torch.ones_like(original) > 0))
+            with torch.no_grad():
+                original.fill_(7)
+        return []
+
+    with pytest.raises(PruningError, match=r"layer 0\.weight: 1 weights should be zero after pruning, but 0 of 4 are"):
+        GlobalPruning(0.5).apply(by_hand(), still(finetune))

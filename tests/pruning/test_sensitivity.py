@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch import nn
+from torch.nn.utils import prune
 
 import gnncompress
 from gnncompress.errors import UsageError
+from gnncompress.masks import effective_weights
 from gnncompress.pruning.sensitivity import LayerSensitivity
 from tests.pruning.test_lottery import dense, trainer, weights
 
@@ -55,3 +58,26 @@ def test_in_memory_from_curves_to_a_pruned_model() -> None:
     budgets = gnncompress.recommend(curves, 0.7)
     pruned = gnncompress.prune(model, "fine-grained", 0.7, allocation="given", layers=budgets)
     assert pruned.sparsity == pytest.approx(0.7, abs=0.02)
+
+
+@pytest.mark.parametrize("masked_by", ["torch", "us"])
+def test_a_masked_model_keeps_its_masks(masked_by: str) -> None:
+    model, plan = dense(), trainer()
+    if masked_by == "us":
+        gnncompress.prune(model, "global", 0.5)
+    else:
+        prune.random_unstructured(model.get_submodule("convs.0.lin"), "weight", 0.5)
+    names, zeros = list(model.state_dict()), {n: int((w == 0).sum()) for n, w in effective_weights(model).items()}
+    before = plan.task.validate(model)
+    curves = gnncompress.sensitivity(model, lambda pruned: counted(zeros, pruned), (0.25, 0.75))
+    for line in curves.itertuples():
+        more = max(round(line.sparsity * line.weights) - zeros[line.layer], 0)
+        assert line.loss_rise == more, "zeros of the layer, counted"
+    assert list(model.state_dict()) == names
+    assert {n: int((w == 0).sum()) for n, w in effective_weights(model).items()} == zeros
+    assert plan.task.validate(model) == before
+
+
+def counted(before: dict[str, int], model: nn.Module) -> float:
+    """Return how many more weights are zero in what the model reads."""
+    return sum(int((w == 0).sum()) - before[name] for name, w in effective_weights(model).items())

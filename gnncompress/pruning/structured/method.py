@@ -16,6 +16,7 @@ from gnncompress.errors import PruningError, UsageError
 from gnncompress.masks import sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.importance import Losses, mean_gradients
+from gnncompress.pruning.obstacles import insist_on_finite, insist_on_no_masks
 from gnncompress.pruning.structured.channels import OUTPUT, Channels, find_channels
 from gnncompress.pruning.structured.surgery import parameters_left, replace_tensors, shrunk_tensors, zeroed
 from gnncompress.pruning.structured.tracing import Forward
@@ -103,16 +104,20 @@ class StructuredPruning:
             UsageError: if taylor is wanted and there are no losses.
         """
         model.eval()
+        insist_on_no_masks(model)
+        insist_on_finite(model)
         channels = find_channels(model, forward, free_outputs)
         removed = self.choose(model, channels, unit_importance(model, channels, self.importance, losses, seed))
         with torch.no_grad():
             with zeroed(model, channels, removed):
                 masked = _called(forward, model, seed)
+            expected = parameters_left(model, channels, removed)
             own = dict(model.named_parameters()) | dict(model.named_buffers())
             before = {name: own[name].detach().clone() for name, _ in channels.owner}
             try:
                 replace_tensors(model, shrunk_tensors(model, channels, removed))
                 _insist_equal(_called(forward, model, seed), masked, channels)
+                _insist_gone(model, expected)
             except Exception as error:
                 replace_tensors(model, before)
                 if isinstance(error, PruningError):
@@ -208,6 +213,12 @@ def _insist_equal(pruned: Tensor, masked: Tensor, channels: Channels) -> None:
         f"the outputs of the smaller and of the masked model {what}: the model mixes channels in a way that cannot "
         f"be followed, between the layers {_named(channels)}"
     )
+
+
+def _insist_gone(model: nn.Module, expected: int) -> None:
+    left = sum(parameter.numel() for parameter in model.parameters())
+    if left != expected:
+        raise PruningError(f"{expected:,} parameters should be left after pruning, but there are {left:,}")
 
 
 def _named(channels: Channels) -> str:
