@@ -91,7 +91,7 @@ def for_people(summary: pd.DataFrame) -> pd.DataFrame:
         "setting": lambda row: row["setting"],
         "seeds": lambda row: str(row["seeds"]),
         metrics[0] if len(metrics) == 1 else "quality": lambda row: _quality(row, named=len(metrics) > 1),
-        "majority": lambda row: _known(row["majority_mean"], ".3f"),
+        "constant": lambda row: _known(row["constant_mean"], ".3f"),
         "parameters": lambda row: _known(row["parameters"], ",.0f"),
         "non-zero": lambda row: _known(row["nonzero_parameters"], ",.0f"),
         "bits w/a": _bits,

@@ -18,7 +18,14 @@ from gnncompress.measurements import LINKS, Measurement
 from gnncompress.tasks.base import Predictions, Task, auxiliary_loss
 from gnncompress.tasks.calling import call, insist_on_parameters, probe, wants
 from gnncompress.tasks.links import LinkSplit, sample_non_edges
-from gnncompress.tasks.metrics import best_threshold, link_roc_auc, link_scores, predicted_classes, rows
+from gnncompress.tasks.metrics import (
+    best_threshold,
+    link_baseline_rows,
+    link_roc_auc,
+    link_scores,
+    predicted_classes,
+    rows,
+)
 
 EMBEDDING = 64
 EXAMPLE = 32
@@ -79,7 +86,7 @@ class LinkPrediction(Task):
     def evaluate(self, model: nn.Module) -> list[Measurement]:
         """Score ``model`` on the test pairs; its accuracy is at the threshold that is best on validation.
 
-        The baseline answers every pair alike; half of the pairs are edges.
+        The baselines answer every pair alike; half of the pairs are edges.
         """
         model.eval()
         pairs, truth = self._test
@@ -91,7 +98,7 @@ class LinkPrediction(Task):
             Measurement("evaluate", "threshold", threshold, "logit"),
             predicted_classes(values >= threshold),
             *rows(link_scores(truth, values, threshold)),
-            *rows(link_scores(truth, np.zeros_like(values), 0.0), "majority_"),
+            *link_baseline_rows(truth),
         ]
 
     @torch.no_grad()

@@ -30,7 +30,7 @@ def test_every_scheme_on_digits(cli: Cli, runs: Path) -> None:
     }
     assert list(metrics) == schemes.split(",")
     for name, values in metrics.items():
-        assert values["evaluate.accuracy"] > values["evaluate.majority_accuracy"] + 0.5, name
+        assert values["evaluate.accuracy"] > values["evaluate.constant_accuracy"] + 0.5, name
     bits = {"ptq-int8": 8, "ptq-int4": 4, "qat-int8": 8, "qat-int3": 3, "dq-int8": 8, "dq-int4": 4}
     for name, wanted in bits.items():
         # two numbers of 32 bits for the range of each tensor of weights
