@@ -57,8 +57,14 @@ def test_structured_pruning_of_a_users_model(cli: Cli, tmp_path: Path, monkeypat
 def test_l2_alone_and_followed_by_pruning(cli: Cli, runs: Path) -> None:
     result = cli("prune", "--method", "l2", "--rate", "0,1e6", "-s", "0,0.5", *QUICK, "-o", runs, "--json")
     assert result.code == 0, result.err
-    found = {(run["spec"]["settings"]["rate"], run["spec"]["sparsity"]): run["metrics"] for run in result.json["runs"]}
+    asked, controls = result.json["runs"][:4], result.json["runs"][4:]
+    found = {(run["spec"]["settings"]["rate"], run["spec"]["sparsity"]): run["metrics"] for run in asked}
     assert set(found) == {(0, 0), (0, 0.5), (1e6, 0), (1e6, 0.5)}
+    assert [(run["spec"]["settings"]["rate"], run["spec"]["sparsity"]) for run in controls] == [(0, 0), (1e6, 0)]
+    for run in controls:
+        assert run["spec"]["finetune"]["epochs"] == 5
+        assert run["metrics"]["finetune.diverged"] == 0
+        assert "train.epochs" not in run["metrics"]
     for (_, sparsity), metrics in found.items():
         assert metrics["compress.parameters"] == 4810
         assert metrics["compress.sparsity"] == pytest.approx(sparsity, abs=1e-3)

@@ -42,9 +42,9 @@ def check(cli: Cli, workload: str, output: Path, *more: object) -> None:
     quick = ["--epochs", 2, "--finetune-epochs", 1, "-o", output, "--json"]
     result = cli("prune", "--workload", workload, "--method", "global", "--sparsity", "0,0.5", *quick, *more)
     assert result.code == 0, result.err
-    base, pruned = result.json["runs"]
+    base, pruned, control = result.json["runs"]
     total, prunable = COUNTS[workload]
-    for run in (base, pruned):
+    for run in (base, pruned, control):
         metrics = run["metrics"]
         assert metrics["compress.parameters"] == total
         assert 0 < metrics["compress.nonzero_parameters"] <= total

@@ -69,10 +69,35 @@ def test_runs_of_other_recipes_are_never_averaged(folder: Path) -> None:
     table = summarize(read_results(folder))
     assert len(table) == 4
     rows = dict(zip(table["setting"], table["quality_mean"], strict=True))
-    assert rows["finetune.epochs=100, recipe.epochs=7"] == pytest.approx(0.1)
+    assert rows["finetune.epochs=3, recipe.epochs=7"] == pytest.approx(0.1)
     assert rows["finetune.epochs=3, recipe.epochs=200"] == pytest.approx(0.2)
     assert rows["finetune.epochs=100, recipe.epochs=200"] == pytest.approx(0.6)
     assert rows["recipe.epochs=200"] == pytest.approx(0.7), "the base model says which recipe it is of"
+
+
+def test_a_control_is_a_row_of_its_own(folder: Path) -> None:
+    for seed in range(3):
+        control = resolve("cora", "spline", "global", 0.9, seed).control
+        assert control is not None
+        write(folder, control, 0.9)
+    table = summarize(read_results(folder))
+    assert list(zip(table["method"], table["sparsity"], table["finetuned"], strict=True)) == [
+        ("none", 0.0, False),
+        ("none", 0.0, True),
+        ("global", 0.9, True),
+    ]
+    assert list(table["quality_mean"]) == pytest.approx([0.7, 0.9, 0.6])
+    assert list(table["seeds"]) == [3, 3, 3]
+    assert set(table["setting"]) == {""}
+
+
+def test_models_quantized_after_another_pruning_are_told_apart(tmp_path: Path) -> None:
+    for finetune, accuracy in ((True, 0.8), (False, 0.6)):
+        spec = resolve("digits", "gcn", "quantize", 0.5, scheme="ptq-int8", finetune=finetune)
+        write(tmp_path, spec, accuracy)
+    table = summarize(read_results(tmp_path))
+    assert sorted(table["quality_mean"]) == [0.6, 0.8]
+    assert all("finetune_pruned" in said for said in table["setting"])
 
 
 def test_measured_energy_is_never_averaged_with_an_estimate(tmp_path: Path) -> None:
