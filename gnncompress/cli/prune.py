@@ -59,7 +59,12 @@ def prune(
     ] = None,
     finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="Train on under the masks.")] = True,
     finetune_epochs: Annotated[
-        int | None, typer.Option("--finetune-epochs", min=1, help="Most epochs of fine-tuning.")
+        int | None,
+        typer.Option(
+            "--finetune-epochs",
+            min=1,
+            help="Most epochs of fine-tuning. Default: half as many as training has; for structured as many.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list what would be pruned, layer by layer, and what never is.")
@@ -90,7 +95,8 @@ def prune(
 ) -> None:
     """Prune a trained model, fine-tune it, pack it and measure it; each sparsity, rate and seed is a run of its own.
 
-    The base model of each seed is trained once, measured, and reused by every method and sparsity.
+    The base model of each seed is trained once, measured, and reused by every method and sparsity. So is its control
+    where fine-tuning is on: the base model, not pruned, and trained on for as many epochs.
     """
     from gnncompress.cli.running import carry_out
     from gnncompress.experiments.changes import parse_changes

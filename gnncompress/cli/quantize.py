@@ -84,10 +84,19 @@ def quantize(
             "--official-protocol", help="Choose the epoch as the published scripts do; a2q's by the test set."
         ),
     ] = False,
-    finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="Train on with the quantizers.")] = True,
+    finetune: Annotated[
+        bool,
+        typer.Option(
+            "--finetune/--no-finetune", help="Train on with the quantizers, and before that the pruned model."
+        ),
+    ] = True,
     finetune_epochs: Annotated[
         int | None,
-        typer.Option("--finetune-epochs", min=1, help="Most epochs of that. Default: those of the workload."),
+        typer.Option(
+            "--finetune-epochs",
+            min=1,
+            help="Most epochs of each. Default: as many as training has, for the pruned model half as many.",
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Only list every quantizer, where it stands and its bits.")
@@ -165,7 +174,7 @@ def quantize(
             sparsity=level,
             scheme=name,
             seed=number,
-            finetune=finetune and not name.startswith("ptq"),
+            finetune=finetune,
             epochs=epochs,
             finetune_epochs=finetune_epochs,
             changes=parse_changes(changes or []),

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from gnncompress.cli.console import errors
 from gnncompress.experiments.api import describe
-from gnncompress.experiments.spec import NO_METHOD, RunSpec
+from gnncompress.experiments.spec import RunSpec
 from gnncompress.experiments.store import Store
 from gnncompress.experiments.sweep import Observer, Outcome, Sweep, reason
 
@@ -88,19 +88,22 @@ def run_all(specs: Sequence[RunSpec], folder: Path, data_root: Path | None, quie
 def carry_out(
     specs: Sequence[RunSpec], folder: Path, data_root: Path | None, as_json: bool, quiet: bool, debug: bool
 ) -> None:
-    """Run ``specs`` into ``folder`` and print a table, or one JSON object; exit 1 if a run failed."""
-    outcome = run_all(specs, folder, data_root, quiet, debug)
+    """Run ``specs`` and their controls into ``folder``, print a table, or one JSON object; exit 1 if a run failed."""
+    controls = list({control.run_id: control for spec in specs if (control := spec.control)}.values())
+    outcome = run_all([*specs, *controls], folder, data_root, quiet, debug)
     store = Store(folder)
     if as_json:
-        typer.echo(json.dumps(_payload(outcome, store)))
+        unpruned = any(spec.sparsity == 0 for spec in specs)
+        shown = [spec for spec in outcome.finished if unpruned or spec not in controls]
+        typer.echo(json.dumps(_payload(outcome, shown, store)))
     elif outcome.finished:
         _print_table(outcome, store)
     if outcome.failed:
         raise typer.Exit(1)
 
 
-def _payload(outcome: Outcome, store: Store) -> dict[str, object]:
-    payload: dict[str, object] = {"runs": [describe(spec, store) for spec in outcome.finished]}
+def _payload(outcome: Outcome, shown: Sequence[RunSpec], store: Store) -> dict[str, object]:
+    payload: dict[str, object] = {"runs": [describe(spec, store) for spec in shown]}
     if outcome.failed:
         payload["failed"] = [{"run_id": run_id, "error": reason(error)} for run_id, error in outcome.failed.items()]
     return payload
@@ -114,6 +117,6 @@ def _print_table(outcome: Outcome, store: Store) -> None:
     from gnncompress.reporting.summary import summarize
 
     wanted = {spec.run_id for spec in outcome.finished}
-    wanted |= {spec.base().run_id for spec in outcome.finished if spec.method != NO_METHOD}
+    wanted |= {spec.base().run_id for spec in outcome.finished}
     print_whole(terminal_tables(summarize(read_results(store.folder, only=wanted)), width()))
     errors.print(f"runs are in {escape(str(store.folder))}", highlight=False, soft_wrap=True)

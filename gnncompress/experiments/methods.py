@@ -20,7 +20,7 @@ EXECUTE = "execute"
 
 @dataclass(frozen=True)
 class Other:
-    """The fine-tuned run of another method, with its usual settings."""
+    """The run of another method, with its usual settings, fine-tuned as the spec says of pruned models."""
 
     method: str
     sparsity: float

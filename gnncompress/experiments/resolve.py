@@ -56,6 +56,11 @@ def resolve(
 ) -> RunSpec:
     """Return the spec of one run. Sparsity 0 is the base model: the run that only trains.
 
+    A pruned model is fine-tuned for half as many epochs as it was trained, others are trained on for as many;
+    ``finetune_epochs`` says another number, also for the pruned model that quantization starts from, and ``finetune``
+    turns both off. Without a method and with ``finetune_epochs`` the base model is trained on for so many: the control
+    of the models that are pruned and fine-tuned.
+
     ``method`` None is what ``allocation`` makes it, or global; ``options`` are the method's own, such as importance,
     min_keep, steps or rate. A method that trains its own model (l2) does so at sparsity 0, too.
 
@@ -66,6 +71,10 @@ def resolve(
         UsageError: naming what is unknown or out of range.
         DatasetError: if the raw files of the data set are nowhere and cannot be downloaded.
     """
+    if not finetune and finetune_epochs is not None:
+        raise UsageError(
+            f"--finetune-epochs {finetune_epochs}: there is no fine-tuning with --no-finetune; leave one of them out"
+        )
     if data_root is not None and not data_root.is_dir():
         raise UsageError(f"--data-root {data_root}: no such folder")
     chosen = choose_workload(dataset, model, task, workload, data_root)
@@ -96,11 +105,18 @@ def resolve(
         raise UsageError(unknown("encoding of features", str(features), get_args(Features)))
     arguments: dict[str, Argument] = {**find_model(chosen.model).arguments(chosen.task), **chosen.arguments}
     recipe, arguments = with_changes(chosen.recipe, arguments, changes or {})
-    chosen = replace(chosen, recipe=recipe)
+    recipe = _with_epochs(recipe, epochs, "epochs")
     compressing = method != NO_METHOD and (sparsity > 0 or METHODS[method].dense)
+    controlling = method == NO_METHOD and finetune_epochs is not None
     if not compressing and (method == NO_METHOD or not METHODS[method].trains):
         method, settings = NO_METHOD, {}
-    again = chosen.recipe if compressing and METHODS[method].retrains else chosen.finetune
+    again = recipe if compressing and METHODS[method].retrains else recipe.halved
+    calibrated = str(settings.get("scheme", "")).startswith("ptq")  # and not trained
+    pruned_before = method == QUANTIZE and sparsity > 0
+
+    def tuned(usual: Recipe) -> Recipe | None:
+        return _with_epochs(usual, finetune_epochs, "finetune epochs") if finetune else None
+
     return RunSpec(
         dataset=chosen.dataset,
         data=fingerprint(chosen.dataset, data_root),
@@ -109,12 +125,13 @@ def resolve(
         code=source_digest(chosen.model) if is_reference(chosen.model) else "",
         arguments=arguments,
         features=cast(Features, features or chosen.features),
-        recipe=_with_epochs(chosen.recipe, epochs, "epochs"),
+        recipe=recipe,
         method=method,
         scheme=scheme_of(settings),
         settings=settings,
         sparsity=abs(sparsity),
-        finetune=_with_epochs(again, finetune_epochs, "finetune epochs") if compressing and finetune else None,
+        finetune=tuned(again) if controlling or (compressing and not calibrated) else None,
+        finetune_pruned=tuned(recipe.halved) if pruned_before else None,
         seed=seed,
         split=_split(chosen, split, seed if split_seed is None else split_seed),
         device=resolve_device(device),

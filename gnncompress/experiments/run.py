@@ -74,7 +74,7 @@ def _profiled(spec: RunSpec, work: Callable[[], Compressed]) -> tuple[Compressed
     """
     if spec.compressed is not spec:
         return work(), [], []
-    phase = "train" if spec.method == NO_METHOD else "finetune" if spec.finetune else "compress"
+    phase = "finetune" if spec.finetune else "train" if spec.method == NO_METHOD else "compress"
     meter = open_if_possible(spec.energy, gpu=spec.device == "cuda")
     # Without children: the process that measured ones are forked from is one, and may still be importing.
     with profile(phase, country=spec.country, children=False, meter=meter) as cost:
@@ -102,7 +102,7 @@ def _measured(spec: RunSpec, folder: Path, data_root: Path | None) -> Profiled:
 
 
 def _compress(spec: RunSpec, store: Store, task: Task, on_epoch: OnEpoch) -> Compressed:
-    """Train the base model, or apply the spec's method to the model that it starts from."""
+    """Train the base model, or train it on, or apply the spec's method to the model that it starts from."""
 
     def fresh(seed: int) -> nn.Module:
         return new_model(spec.model_copy(update={"seed": seed}), task)
@@ -111,7 +111,7 @@ def _compress(spec: RunSpec, store: Store, task: Task, on_epoch: OnEpoch) -> Com
     state = _original(spec, store)
     model = new_model(spec, task) if state is None else load_model(spec.origin or spec, task, state)
     if spec.method == NO_METHOD:
-        rows = trainer.train(model)
+        rows = trainer.finetune(model) if spec.is_control else trainer.train(model)
         return Compressed(model, [*rows, *sparsity_measurements(model)])
     if spec.compressed is not spec:  # the model is what it was; only what computes for it is another
         kept = [row for row in read_measurements(store.path(spec.compressed) / RESULTS) if row.phase in _OF_THE_MODEL]

@@ -24,11 +24,15 @@ class RunSpec(BaseModel):
     what tables show of them. Units: ``sparsity`` is the fraction of zeros among prunable weights, for structured
     pruning the fraction of parameters removed; ``threads`` is torch's thread count; ``inference_batch`` is how many
     graphs a measured call has, 0 for all test items.
+
+    ``finetune`` is the recipe by which a model is trained on. At sparsity 0 that is a control: the model is not pruned,
+    and trained for as long as a pruned one is. ``finetune_pruned`` is the same for the pruned model that quantization
+    starts from.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: Literal[4] = 4
+    version: Literal[5] = 5
     dataset: str
     data: str = ""
     task: str
@@ -42,6 +46,7 @@ class RunSpec(BaseModel):
     settings: dict[str, Setting] = Field(default_factory=dict)
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
     finetune: Recipe | None = None
+    finetune_pruned: Recipe | None = None
     seed: Annotated[int, Field(ge=0)]
     split: SplitSpec
     device: Literal["cpu", "cuda"] = "cpu"
@@ -59,12 +64,31 @@ class RunSpec(BaseModel):
 
     def base(self) -> RunSpec:
         """Return the spec of the plainly trained model that this run is compared with."""
-        plain = {"method": NO_METHOD, "scheme": "", "settings": {}, "sparsity": 0.0, "finetune": None}
-        return self.model_copy(update=plain)
+        plain = {"method": NO_METHOD, "scheme": "", "settings": {}, "sparsity": 0.0}
+        return self.model_copy(update={**plain, "finetune": None, "finetune_pruned": None})
+
+    @property
+    def control(self) -> RunSpec | None:
+        """The run that a pruned model is compared with for equal training: not pruned, and trained on for as long.
+
+        None for what is not pruned or not trained on, and for studies, which have controls of their own.
+        """
+        if self.finetune is None or self.sparsity == 0 or self.method == NO_METHOD or METHODS[self.method].study:
+            return None
+        plain = self.model_copy(update={"sparsity": 0.0}) if METHODS[self.method].trains else self.base()
+        return plain.model_copy(update={"finetune": self.finetune})
+
+    @property
+    def is_control(self) -> bool:
+        """Whether the run trains on a model that is not compressed."""
+        trained = self.method == NO_METHOD or METHODS[self.method].trains
+        return trained and self.sparsity == 0 and self.finetune is not None
 
     @property
     def origin(self) -> RunSpec | None:
         """The run whose model this one starts from; None for one that starts from a fresh model."""
+        if self.is_control:
+            return self.model_copy(update={"finetune": None})
         if self.method == NO_METHOD:
             return None
         before = METHODS[self.method].starts_from(self.sparsity, self.settings)
@@ -73,7 +97,7 @@ class RunSpec(BaseModel):
         if before == BASE:
             return self.base()
         if isinstance(before, Other):
-            of_other = {"method": before.method, "sparsity": before.sparsity, "finetune": self.recipe.halved}
+            of_other = {"method": before.method, "sparsity": before.sparsity, "finetune": self.finetune_pruned}
             return self.base().model_copy(update=of_other)
         if isinstance(before, Same):
             update: dict[str, object] = {"settings": before.settings, "scheme": scheme_of(before.settings)}
@@ -100,5 +124,6 @@ class RunSpec(BaseModel):
     def label(self) -> str:
         """The run in a few words, for people."""
         words = (self.method, self.scheme, f"{self.sparsity:g}")
-        what = "train" if self.method == NO_METHOD else " ".join(word for word in words if word)
+        trains = "train on" if self.is_control else "train"
+        what = trains if self.method == NO_METHOD else " ".join(word for word in words if word)
         return f"{self.dataset} {self.model} {what} seed {self.seed}"

@@ -34,11 +34,6 @@ class Workload:
     features: Features = "auto"
     arguments: Mapping[str, Argument] = field(default_factory=dict)
 
-    @property
-    def finetune(self) -> Recipe:
-        """The recipe's second half, for a model that is trained already."""
-        return self.recipe.halved
-
 
 _GCN = Recipe(epochs=200, learning_rate=0.01, weight_decay=5e-4, patience=100)
 _ATTENTION = Recipe(epochs=500, learning_rate=0.005, weight_decay=5e-4, patience=100)

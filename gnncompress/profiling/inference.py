@@ -33,12 +33,15 @@ def profile_inference(
 ) -> Profiled:
     """Measure the call that ``prepare`` returns; one call processes ``items()`` items.
 
-    First the warm-up, during which memory is sampled. Then the latency of each call in seconds, throughput in items a
+    First a rehearsal: all is prepared, called once, and given back, so that what stays of it (modules imported on
+    first use, kernels that are compiled or loaded) is there before anything is measured. Then the warm-up, during which
+    memory is sampled. Then the latency of each call in seconds, throughput in items a
     second, CPU time over wall time in percent of one core, the same of all other processes, and switches between
-    processes; and memory, what data, model and activations occupy above the memory used on entry, which should be
-    little more than imports: the kernel's peak over these calls. What building the data took for a moment is not
+    processes; and memory, what data, model and activations occupy above the memory used after the rehearsal: the
+    kernel's peak over these calls. What building the data took for a moment is not
     counted. Last the energy: joules a call, the median over windows of repeated calls.
     """
+    prepare()()
     release()
     baseline = current_memory()
     call = prepare()

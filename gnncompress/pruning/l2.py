@@ -21,7 +21,8 @@ class L2Regularization:
 
     The penalty takes the place of the recipe's own weight decay and acts through the gradient of Adam, also where
     the recipe decouples it (AdamW). At sparsity 0 the method trains a fresh model; above, it starts from that model
-    and prunes it under one threshold, with the penalty in fine-tuning, too. A training that diverges ends there, with
+    and prunes it under one threshold, with the penalty in fine-tuning, too. With a recipe for fine-tuning and sparsity
+    0 it trains that model on, the control of the pruned ones. A training that diverges ends there, with
     the best model so far, and a row that says so.
 
     Raises:
@@ -38,7 +39,7 @@ class L2Regularization:
             raise UsageError(f"rate {self.rate}: must be a finite number, at least 0")
 
     def apply(self, model: nn.Module, trainer: Trainer) -> Compressed:
-        """Train ``model`` under the penalty, or prune it and fine-tune it under the penalty if there is a sparsity."""
+        """Train ``model`` under the penalty, or train it on, or prune and fine-tune it if there is a sparsity."""
         trainer = replace(
             trainer,
             recipe=self._penalized(trainer.recipe),
@@ -49,7 +50,7 @@ class L2Regularization:
             pruned = GlobalPruning(self.sparsity).apply(model, trainer)
             pruned.warnings += _warnings(pruned.measurements)
             return pruned
-        measurements = trainer.train(model)
+        measurements = trainer.train(model) if trainer.finetune_recipe is None else trainer.finetune(model)
         return Compressed(model, [*measurements, *sparsity_measurements(model)], _warnings(measurements))
 
     def _penalized(self, recipe: Recipe) -> Recipe:

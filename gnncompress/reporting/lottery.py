@@ -68,7 +68,8 @@ def lottery_scores(rows: pd.DataFrame) -> pd.DataFrame:
         arm=np.where(lottery, settings.map(lambda found: found.get("arm", "ticket")), "dense"),
         round=np.where(lottery, settings.map(lambda found: found.get("round", 0)), 0).astype(int),
     )
-    return table.loc[lottery | (wanted["method"] == "none"), ["arm", "round", "sparsity", "seed", "value"]]
+    dense = (wanted["method"] == "none") & ~wanted["finetuned"]
+    return table.loc[lottery | dense, ["arm", "round", "sparsity", "seed", "value"]]
 
 
 def _judged(number: int, part: pd.DataFrame, dense: pd.Series, margin: float, alpha: float) -> dict[str, object]:

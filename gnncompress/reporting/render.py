@@ -18,7 +18,7 @@ _ABOVE = ("dataset", "task", "model", "parameters", "setting", "seeds", "energy"
 # What a narrow terminal may do without, the last one first; what tells rows apart and the quality always stay.
 _OPTIONAL = (
     *("note", "seeds", "size", "latency", "energy", "ratio", "bits w/a"),
-    *("majority", "parameters", "non-zero", "memory", "CPU"),
+    *("constant", "parameters", "non-zero", "memory", "CPU"),
 )
 
 
@@ -88,7 +88,7 @@ def for_people(summary: pd.DataFrame, tasks: bool | None = None) -> pd.DataFrame
         "setting": lambda row: row["setting"],
         "seeds": lambda row: str(row["seeds"]),
         metrics[0] if len(metrics) == 1 else "quality": lambda row: _quality(row, named=len(metrics) > 1),
-        "majority": lambda row: _known(row["majority_mean"], ".3f"),
+        "constant": lambda row: _known(row["constant_mean"], ".3f"),
         "parameters": lambda row: _known(row["parameters"], ",.0f"),
         "non-zero": lambda row: _known(row["nonzero_parameters"], ",.0f"),
         "bits w/a": _bits,

@@ -36,7 +36,7 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     """Return one row for each data set, model, method, scheme, sparsity, fine-tuning and setting.
 
     Quality is the mean over seeds, with its sample standard deviation (divisor n - 1, empty for one seed), beside
-    the mean of the majority baseline; every other figure is a mean. Energy is averaged within one source only: a
+    the mean of the best constant answer; every other figure is a mean. Energy is averaged within one source only: a
     group with several sources has a row for each. Runs whose specs differ in more than the seed are never averaged:
     the column ``setting`` then says what differs. ``constant_runs`` and ``diverged_runs`` count the seeds whose model
     predicts one class only, and whose training diverged. Runs that only look at a model are left out; a run counts
@@ -74,7 +74,7 @@ def _lines(labels: tuple[Any, ...], group: pd.DataFrame) -> list[dict[str, Any]]
         "metric": metric,
         "quality_mean": quality.mean(),
         "quality_std": quality.std(ddof=1),
-        "majority_mean": _values(group, "evaluate", f"majority_{metric}").mean(),
+        "constant_mean": _values(group, "evaluate", f"constant_{metric}").mean(),
     }
     line |= {column: _values(group, *where).mean() for column, where in _FIGURES.items()}
     line["constant_runs"] = int((_values(group, "evaluate", "predicted_classes") == 1).sum())

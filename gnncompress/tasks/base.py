@@ -55,7 +55,10 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, model: nn.Module) -> list[Measurement]:
-        """Score the test items, each score beside that of the best constant predictor (``majority_``)."""
+        """Score the test items, each score beside those of two constant predictors.
+
+        ``constant_`` is the constant that is best on the test items, ``majority_`` what is most frequent in training.
+        """
 
     @abstractmethod
     def predictions(self, model: nn.Module) -> Predictions:

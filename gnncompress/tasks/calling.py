@@ -14,7 +14,7 @@ from gnncompress.errors import GnncompressError, TaskError, UsageError
 
 _WHOLE = ("data", "batch_data")
 # What a model must not see: the labels of all items, those of the test items too, and which items these are.
-_ANSWERS = ("y", "label", "labels", "target", "targets", "edge_label", "train_mask", "val_mask", "test_mask")
+ANSWERS = ("y", "label", "labels", "target", "targets", "edge_label", "train_mask", "val_mask", "test_mask")
 
 
 def wants(model: nn.Module, field: str) -> bool:
@@ -44,7 +44,7 @@ def arguments(model: nn.Module, data: Data) -> Mapping[str, Any]:
             continue
         if name in _WHOLE:
             filled[name] = _without_answers(data)
-        elif name not in _ANSWERS and data.get(name) is not None:
+        elif name not in ANSWERS and data.get(name) is not None:
             filled[name] = data[name]
         elif parameter.default is parameter.empty:
             raise UsageError(_unfilled(model, name, data))
@@ -54,7 +54,7 @@ def arguments(model: nn.Module, data: Data) -> Mapping[str, Any]:
 def _without_answers(data: Data) -> Data:
     """Return a copy of ``data``, its tensors shared, without what a model must not see."""
     seen = copy.copy(data)
-    for name in _ANSWERS:
+    for name in ANSWERS:
         if name in seen:
             del seen[name]
     return seen
@@ -63,7 +63,7 @@ def _without_answers(data: Data) -> Data:
 def _unfilled(model: nn.Module, name: str, data: Data) -> str:
     """Say why a parameter gets nothing."""
     wants = f"{type(model).__name__}.forward wants {name!r}"
-    if name in _ANSWERS:
+    if name in ANSWERS:
         return f"{wants}: a model is shown no labels and no split; remove the parameter"
     return f"{wants}, which the data does not have; it has: {', '.join(_without_answers(data).keys())}"
 

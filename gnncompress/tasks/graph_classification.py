@@ -21,8 +21,10 @@ from gnncompress.tasks.labels import absent_classes
 from gnncompress.tasks.metrics import (
     Scores,
     accuracy,
+    baseline_rows,
     classification_scores,
-    constant_scores,
+    more_frequent,
+    multilabel_baseline_rows,
     multilabel_roc_auc,
     multilabel_scores,
     predicted_classes,
@@ -147,7 +149,7 @@ class GraphClassification(_GraphTask):
         return float((logits.argmax(1) == target).float().mean()), float(self.criterion(logits, target))
 
     def evaluate(self, model: nn.Module) -> list[Measurement]:
-        """Score ``model`` on the test graphs, each score beside that of the training graphs' majority class."""
+        """Score ``model`` on the test graphs, each score beside those of two constant answers."""
         logits, target = self._logits(model, "test"), self.labels[self._test]
         truth = target.cpu().numpy()
         majority = int(self.labels[self._train].mode().values)
@@ -155,7 +157,7 @@ class GraphClassification(_GraphTask):
             Measurement("evaluate", "loss", float(self.criterion(logits, target)), "nats"),
             predicted_classes(logits.argmax(1).cpu().numpy()),
             *rows(classification_scores(truth, logits.double().softmax(1).cpu().numpy())),
-            *rows(constant_scores(truth, majority, self.outputs), "majority_"),
+            *baseline_rows(truth, majority, self.outputs),
         ]
 
 
@@ -198,16 +200,16 @@ class MultilabelGraphClassification(_GraphTask):
         return 0.5 if score is None else score, float(self.criterion(logits, target))
 
     def evaluate(self, model: nn.Module) -> list[Measurement]:
-        """Score ``model`` on the test graphs, beside answering each label's more frequent value in training."""
+        """Score ``model`` on the test graphs, each score beside those of two constant answers to each label."""
         logits, target = self._logits(model, "test"), self.labels[self._test]
-        majority = (self.labels[self._train].nanmean(0) > 0.5).to(logits.dtype).expand_as(target)
+        majority = more_frequent(self.labels[self._train].cpu().numpy())
         known = not bool(target.isnan().all())
         loss = float(self.criterion(logits, target)) if known else None
         return [
             Measurement("evaluate", "loss", loss, "nats", "measured" if known else "unavailable"),
             predicted_classes((logits > 0).cpu().numpy()),
             *rows(self._scores(logits, target)),
-            *rows(multilabel_scores(target.cpu().numpy(), majority.cpu().numpy()), "majority_"),
+            *multilabel_baseline_rows(target.cpu().numpy(), majority),
         ]
 
     def _scores(self, logits: Tensor, target: Tensor) -> Scores:

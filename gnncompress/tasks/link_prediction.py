@@ -11,14 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Data
-from torch_geometric.utils import to_undirected
 
 from gnncompress.errors import TaskError
 from gnncompress.measurements import LINKS, Measurement
 from gnncompress.tasks.base import Predictions, Task, auxiliary_loss
 from gnncompress.tasks.calling import call, insist_on_parameters, probe, wants
 from gnncompress.tasks.links import LinkSplit, sample_non_edges
-from gnncompress.tasks.metrics import best_threshold, link_roc_auc, link_scores, predicted_classes, rows
+from gnncompress.tasks.metrics import (
+    best_threshold,
+    link_baseline_rows,
+    link_roc_auc,
+    link_scores,
+    predicted_classes,
+    rows,
+)
 
 EMBEDDING = 64
 EXAMPLE = 32
@@ -27,10 +33,10 @@ EXAMPLE = 32
 class LinkPrediction(Task):
     """The task of telling held-back edges from non-edges, trained with binary cross-entropy on the training edges.
 
-    A model sees the training edges only, in both directions. It returns either an embedding a node [N, D], and the
-    logit of a pair is their inner product; or, if its ``forward`` takes ``edge_label_index`` [2, P], the logits [P]
-    of those pairs. In training it may return embeddings [K, N, D] of K views of the graph: the loss is their mean
-    loss. Every epoch draws as many non-edges (of the training graph) as it has training edges.
+    A model sees the training edges only, in both directions, see ``training_graph``. It returns either an embedding a
+    node [N, D], and the logit of a pair is their inner product; or, if its ``forward`` takes ``edge_label_index``
+    [2, P], the logits [P] of those pairs. In training it may return embeddings [K, N, D] of K views of the graph: the
+    loss is their mean loss. Every epoch draws as many non-edges (of the training graph) as it has training edges.
 
     Source: Kipf and Welling, Variational Graph Auto-Encoders, 2016 (inner-product decoder, protocol).
     """
@@ -79,7 +85,7 @@ class LinkPrediction(Task):
     def evaluate(self, model: nn.Module) -> list[Measurement]:
         """Score ``model`` on the test pairs; its accuracy is at the threshold that is best on validation.
 
-        The baseline answers every pair alike; half of the pairs are edges.
+        The baselines answer every pair alike; half of the pairs are edges.
         """
         model.eval()
         pairs, truth = self._test
@@ -91,7 +97,7 @@ class LinkPrediction(Task):
             Measurement("evaluate", "threshold", threshold, "logit"),
             predicted_classes(values >= threshold),
             *rows(link_scores(truth, values, threshold)),
-            *rows(link_scores(truth, np.zeros_like(values), 0.0), "majority_"),
+            *link_baseline_rows(truth),
         ]
 
     @torch.no_grad()
@@ -160,13 +166,6 @@ class LinkPrediction(Task):
 
     def _cross_entropy(self, logits: Tensor, truth: np.ndarray) -> Tensor:
         return F.binary_cross_entropy_with_logits(logits, torch.from_numpy(truth).to(logits))
-
-
-def training_graph(data: Data, split: LinkSplit) -> Data:
-    """Return ``data`` with the training edges as its only edges, in both directions, and nothing tied to others."""
-    nodes = int(data.num_nodes)
-    edge_index = to_undirected(torch.from_numpy(split.train), num_nodes=nodes)
-    return Data(x=data.x, edge_index=edge_index, num_nodes=nodes)
 
 
 def _tensor(pairs: np.ndarray, device: str) -> Tensor:

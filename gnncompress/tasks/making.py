@@ -17,7 +17,7 @@ from gnncompress.registry import unknown
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.graph_classification import GraphClassification, MultilabelGraphClassification
 from gnncompress.tasks.labels import class_numbers
-from gnncompress.tasks.link_prediction import LinkPrediction, training_graph
+from gnncompress.tasks.link_prediction import LinkPrediction
 from gnncompress.tasks.links import link_split, undirected_pairs
 from gnncompress.tasks.node_classification import NodeClassification
 from gnncompress.tasks.splits import (
@@ -31,6 +31,7 @@ from gnncompress.tasks.splits import (
     scaffold_split,
     stratified_kfold,
 )
+from gnncompress.tasks.training_graph import notes_of, training_graph
 
 Transforms = Sequence[str]
 
@@ -136,7 +137,8 @@ def _links(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms:
         raise TaskError(
             f"the graph is too dense: {training} pairs without an edge are wanted an epoch, it has {others}"
         )
-    return LinkPrediction(_transformed(training_graph(data, parts), transforms), parts, device)
+    task = LinkPrediction(_transformed(training_graph(data, parts.train), transforms), parts, device)
+    return _with_notes(task, notes_of(data))
 
 
 def _graphs(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms: Transforms, device: str) -> Task:

@@ -42,11 +42,49 @@ def multilabel_roc_auc(truth: NDArray, logits: NDArray) -> float | None:
     return multilabel_scores(truth, logits)["roc_auc"]  # ranks are those of probabilities
 
 
-def constant_scores(truth: NDArray, majority: int, classes: int) -> Scores:
-    """Score the predictor that always answers ``majority``; its ROC-AUC is that of any constant, 0.5."""
+def constant_scores(truth: NDArray, answer: int, classes: int) -> Scores:
+    """Score the predictor that always answers ``answer``; its ROC-AUC is that of any constant, 0.5."""
     constant = np.zeros((truth.size, classes))
-    constant[:, majority] = 1
+    constant[:, answer] = 1
     return classification_scores(truth, constant)
+
+
+def baseline_rows(truth: NDArray, majority: int, classes: int) -> list[Measurement]:
+    """Return the scores of the best constant answer (``constant_``) and of ``majority`` (``majority_``).
+
+    The most frequent class of ``truth`` [n] is best by accuracy and by macro-F1: the F1 of a class with k items that is
+    always answered, 2k / (n + k), grows with k, and that of all others is 0. ``majority`` is the most frequent class of
+    the training items, which a split that balances the classes makes a poor answer.
+    """
+    best = int(np.bincount(truth, minlength=classes).argmax())
+    return _baselines(constant_scores(truth, best, classes), constant_scores(truth, majority, classes))
+
+
+def multilabel_baseline_rows(truth: NDArray, majority: NDArray) -> list[Measurement]:
+    """Return the scores of the best constant answer to each label, and of ``majority`` [T], those of training.
+
+    Shapes: truth [n, T] of 0, 1 and NaN.
+    """
+    best = more_frequent(truth)
+    return _baselines(*(multilabel_scores(truth, np.broadcast_to(answer, truth.shape)) for answer in (best, majority)))
+
+
+def more_frequent(labels: NDArray) -> NDArray:
+    """Return the more frequent value of each label [T], 0 where both are as frequent; labels [n, T], NaN unknown."""
+    return (np.nansum(labels, 0) > 0.5 * (~np.isnan(labels)).sum(0)).astype(float)
+
+
+def link_baseline_rows(truth: NDArray) -> list[Measurement]:
+    """Return the scores of the best constant answer to pairs [n], and of calling all links.
+
+    The latter stands for the majority of training: of its pairs half are links.
+    """
+    logits = np.zeros(truth.shape)
+    return _baselines(link_scores(truth, logits, 0.0 if truth.mean() >= 0.5 else 1.0), link_scores(truth, logits, 0.0))
+
+
+def _baselines(constant: Scores, majority: Scores) -> list[Measurement]:
+    return [*rows(constant, "constant_"), *rows(majority, "majority_")]
 
 
 def multilabel_scores(truth: NDArray, probabilities: NDArray) -> Scores:

@@ -15,7 +15,7 @@ from gnncompress.measurements import NODES, Measurement
 from gnncompress.tasks.base import Predictions, Task, auxiliary_loss
 from gnncompress.tasks.calling import call, insist_on_parameters, probe
 from gnncompress.tasks.labels import absent_classes
-from gnncompress.tasks.metrics import accuracy, classification_scores, constant_scores, predicted_classes, rows
+from gnncompress.tasks.metrics import accuracy, baseline_rows, classification_scores, predicted_classes, rows
 from gnncompress.tasks.splits import Split
 
 
@@ -57,7 +57,7 @@ class NodeClassification(Task):
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> list[Measurement]:
-        """Score ``model`` on the test nodes, each score beside that of the training nodes' majority class."""
+        """Score ``model`` on the test nodes, each score beside those of two constant answers."""
         model.eval()
         logits = call(model, self.data)[self.test_nodes]
         target = self.data.y[self.test_nodes]
@@ -67,7 +67,7 @@ class NodeClassification(Task):
             Measurement("evaluate", "loss", float(F.cross_entropy(logits, target)), "nats"),
             predicted_classes(logits.argmax(1).cpu().numpy()),
             *rows(classification_scores(truth, logits.double().softmax(1).cpu().numpy())),
-            *rows(constant_scores(truth, majority, self.outputs), "majority_"),
+            *baseline_rows(truth, majority, self.outputs),
         ]
 
     @torch.no_grad()

@@ -22,14 +22,15 @@ Cli = Callable[..., Result]
 QUICK = ["--epochs", "20", "--finetune-epochs", "5"]
 
 
-def test_prune_prints_the_base_model_and_the_pruned_one(cli: Cli, runs: Path) -> None:
+def test_prune_prints_the_base_model_its_control_and_the_pruned_one(cli: Cli, runs: Path) -> None:
     result = cli("prune", "--method", "global", "--sparsity", "0.5", *QUICK, "-o", runs)
     assert result.code == 0, result.err
     assert "dataset digits, model gcn, parameters 4,810, seeds 1" in result.out
     assert "energy" in result.out
-    header, _, base, pruned = [line for line in result.out.splitlines() if line.strip()][1:5]
-    assert header.split()[:5] == ["method", "sparsity", "tuned", "accuracy", "majority"]
+    header, _, base, control, pruned = [line for line in result.out.splitlines() if line.strip()][1:6]
+    assert header.split()[:5] == ["method", "sparsity", "tuned", "accuracy", "constant"]
     assert base.split()[:3] == ["none", "0", "no"]
+    assert control.split()[:3] == ["none", "0", "yes"]
     assert pruned.split()[:3] == ["global", "0.5", "yes"]
     assert float(pruned.split()[3]) > float(pruned.split()[4])
 
@@ -39,13 +40,19 @@ def test_json_is_one_object(cli: Cli, runs: Path) -> None:
     assert result.code == 0, result.err
     assert set(result.json) == {"runs"}
     found = result.json["runs"]
-    assert [(run["spec"]["seed"], run["spec"]["sparsity"]) for run in found] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
+    asked, controls = found[:4], found[4:]
+    assert [(run["spec"]["seed"], run["spec"]["sparsity"]) for run in asked] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
+    assert [(run["spec"]["seed"], run["spec"]["sparsity"]) for run in controls] == [(0, 0.0), (1, 0.0)]
+    for run in controls:
+        assert run["spec"]["finetune"] == asked[1]["spec"]["finetune"]
+        assert run["metrics"]["finetune.epochs"] == 5
+        assert not [name for name in run["metrics"] if name.startswith("train.")]
     for run in found:
         assert set(run) == {"run_id", "spec", "metrics"}
         assert (runs / run["run_id"] / "results.csv").is_file()
         metrics = run["metrics"]
         assert metrics["compress.sparsity"] == run["spec"]["sparsity"]
-        assert metrics["evaluate.accuracy"] > metrics["evaluate.majority_accuracy"]
+        assert metrics["evaluate.accuracy"] > metrics["evaluate.constant_accuracy"]
         assert metrics["checkpoint.size_ratio"] == pytest.approx(
             metrics["checkpoint.dense_size"] / metrics["checkpoint.checkpoint_size"]
         )
@@ -67,6 +74,31 @@ def test_no_finetune(cli: Cli, runs: Path) -> None:
     (run,) = result.json["runs"]
     assert run["spec"]["finetune"] is None
     assert not [name for name in run["metrics"] if name.startswith("finetune.")]
+    table = cli("prune", "-s", "0.5", "--no-finetune", "--epochs", 20, "-o", runs)
+    shown = [line.split()[:3] for line in table.out.splitlines()]
+    assert [line for line in shown if line[:1] in (["none"], ["global"])] == [
+        ["none", "0", "no"],
+        ["global", "0.5", "no"],
+    ]
+
+
+def test_a_control_is_made_once_for_all_methods_and_levels(cli: Cli, tmp_path: Path) -> None:
+    options = ["--epochs", 4, "--energy", "none", "-o", tmp_path, "--quiet"]
+    assert cli("prune", "-s", "0.3,0.6", *options).code == 0
+    assert cli("prune", "--method", "fine-grained", "-s", 0.3, *options).code == 0
+    specs = [json.loads(file.read_text()) for file in tmp_path.glob("*/spec.json")]
+    made = sorted((spec["method"], spec["sparsity"], (spec["finetune"] or {}).get("epochs", 0)) for spec in specs)
+    assert made == [
+        ("fine-grained", 0.3, 2),
+        ("global", 0.3, 2),
+        ("global", 0.6, 2),
+        ("none", 0.0, 0),
+        ("none", 0.0, 2),
+    ]
+    records = json.loads(cli("report", tmp_path, "--format", "json").out)
+    base, control = [record for record in records if record["method"] == "none"]
+    assert (base["finetuned"], control["finetuned"]) == (False, True)
+    assert (base["seeds"], control["seeds"]) == (1, 1)
 
 
 def test_energy_by_estimate_says_so(cli: Cli, tmp_path: Path) -> None:
@@ -91,7 +123,7 @@ def test_cora_with_spline(cli: Cli, data_root: Path, tmp_path: Path) -> None:
     assert metrics["compress.parameters"] == 69_143
     assert metrics["compress.sparsity"] == pytest.approx(0.9, abs=1 / 69_120)
     assert metrics["checkpoint.size_ratio"] > 8.98
-    assert metrics["evaluate.accuracy"] > 2 * metrics["evaluate.majority_accuracy"]
+    assert metrics["evaluate.accuracy"] > 2 * metrics["evaluate.constant_accuracy"]
 
 
 def test_report_formats(cli: Cli, runs: Path, tmp_path: Path) -> None:

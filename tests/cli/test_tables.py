@@ -70,7 +70,7 @@ def test_report(cli: Cli, runs: Path, terminal: int) -> None:
     said = re.findall(r"\d\.\d{3} ± \d\.\d{3}", result.out)
     assert len(said) == 3
     fits(result.out, terminal, *said)
-    every = {"size", "latency", "ratio", "majority", "non-zero", "memory", "CPU", "parameters", "seeds", "energy"}
+    every = {"size", "latency", "ratio", "constant", "non-zero", "memory", "CPU", "parameters", "seeds", "energy"}
     assert {name for name in every if name in result.out} == every, "in the table, above it, or named below"
     assert ("report --format csv" in " ".join(result.out.split())) == bool(left_out(result.out))
 

@@ -42,15 +42,15 @@ def check(cli: Cli, workload: str, output: Path, *more: object) -> None:
     quick = ["--epochs", 2, "--finetune-epochs", 1, "-o", output, "--json"]
     result = cli("prune", "--workload", workload, "--method", "global", "--sparsity", "0,0.5", *quick, *more)
     assert result.code == 0, result.err
-    base, pruned = result.json["runs"]
+    base, pruned, control = result.json["runs"]
     total, prunable = COUNTS[workload]
-    for run in (base, pruned):
+    for run in (base, pruned, control):
         metrics = run["metrics"]
         assert metrics["compress.parameters"] == total
         assert 0 < metrics["compress.nonzero_parameters"] <= total
         metric = PRIMARY_METRIC[run["spec"]["task"]]
         assert 0 <= metrics[f"evaluate.{metric}"] <= 1
-        assert 0 < metrics[f"evaluate.majority_{metric}"] < 1
+        assert 0 < metrics[f"evaluate.constant_{metric}"] < 1
         assert metrics["inference.latency_median"] > 0
         assert metrics["train.epoch_cpu_duration" if run is base else "finetune.epoch_cpu_duration"] > 0
     assert pruned["metrics"]["compress.sparsity"] == pytest.approx(round(0.5 * prunable) / prunable, abs=1e-12)
@@ -68,7 +68,7 @@ def test_a_short_training_learns(
     result = cli("train", "-w", workload, *options)
     assert result.code == 0, result.err
     metrics = result.json["runs"][0]["metrics"]
-    assert metrics[f"evaluate.{metric}"] > metrics[f"evaluate.majority_{metric}"] + margin
+    assert metrics[f"evaluate.{metric}"] > metrics[f"evaluate.constant_{metric}"] + margin
 
 
 def test_links_are_scored_three_ways(cli: Cli, data_root: Path, tmp_path: Path) -> None:
@@ -79,7 +79,7 @@ def test_links_are_scored_three_ways(cli: Cli, data_root: Path, tmp_path: Path) 
     assert metrics["evaluate.roc_auc"] > 0.9
     assert metrics["evaluate.average_precision"] > 0.9
     assert metrics["evaluate.accuracy"] > 0.8
-    assert metrics["evaluate.majority_roc_auc"] == metrics["evaluate.majority_accuracy"] == 0.5
+    assert metrics["evaluate.constant_roc_auc"] == metrics["evaluate.constant_accuracy"] == 0.5
 
 
 def test_molecules_left_out_and_doubled_are_told(cli: Cli, data_root: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,16 @@ import pytest
 
 from gnncompress.errors import MeasurementError
 from gnncompress.experiments import run as run_module
+from gnncompress.experiments.inference import measure_inference
 from gnncompress.experiments.resolve import resolve
 from gnncompress.experiments.rows import read_metrics
 from gnncompress.experiments.spec import RunSpec
-from gnncompress.experiments.store import Store
+from gnncompress.experiments.store import MODEL, Store
 from gnncompress.experiments.sweep import Observer, Sweep
+from gnncompress.profiling import inference
+from gnncompress.profiling.inference import Profiled
+from gnncompress.profiling.isolation import isolated
+from gnncompress.profiling.latency import Window
 
 
 class Ear(Observer):
@@ -57,6 +63,42 @@ def test_rows_are_kept_when_samples_cannot_be_written(tmp_path: Path, monkeypatc
     assert read_metrics(tmp_path / spec.run_id / "results.csv")["inference.latency_median"] is not None
     assert not (tmp_path / spec.run_id / "samples.npz").exists()
     assert "samples.npz: cannot be written (No space left on device); the rows are kept" in ear.heard
+
+
+def modules_and_memory(spec: RunSpec, checkpoint: Path) -> tuple[list[str], dict[str, float | None]]:
+    """Measure a run; return what was imported after memory's baseline was taken, and the rows."""
+    at_baseline: set[str] = set()
+    genuine = inference.current_memory
+
+    def look() -> int:
+        at_baseline.update(() if at_baseline else sys.modules)
+        return genuine()
+
+    inference.current_memory = look
+    found = measure_inference(spec, checkpoint, None)
+    assert at_baseline
+    return sorted(sys.modules.keys() - at_baseline), {row.metric: row.value for row in found.measurements}
+
+
+def test_memory_of_a_quantized_model_counts_no_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = resolve("digits-grid", "gin", epochs=1, energy="none")
+    quantized = [
+        resolve("digits-grid", "gin", "quantize", epochs=1, energy="none", scheme="ptq-int8", execute=execute)
+        for execute in ("simulated", "integer")
+    ]
+    peaks = []
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "isolated", lambda *_: Profiled([]))
+        assert not Sweep(Store(tmp_path), None, Observer()).run([dense, *quantized]).failed
+    for spec in (dense, *quantized):
+        brief = spec.model_copy(update={"window": Window(warmup=5, repetitions=3, seconds=0.0)})
+        imported, rows = isolated(modules_and_memory, brief, tmp_path / spec.run_id / MODEL)
+        assert imported == []
+        peaks.append(rows["memory_peak"])
+    one, simulated, integer = peaks
+    assert one > 5e6
+    assert abs(simulated - one) < 10e6, "4 MB more, for rounded copies of activations; imports took 17 MB"
+    assert integer < one
 
 
 def test_how_long_energy_is_read_is_part_of_the_spec() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -180,6 +181,96 @@ def test_a_model_without_its_channels_is_trained_as_long_as_the_dense_one() -> N
         assert finetune is not None
         lengths[method] = finetune.epochs
     assert lengths == {"global": 30, "structured": 60}
+
+
+@pytest.mark.parametrize(
+    ("choices", "epochs"),
+    [
+        ({"method": "global"}, 15),
+        ({"method": "fine-grained", "allocation": "erk"}, 15),
+        ({"method": "l2", "rate": 0.1}, 15),
+        ({"method": "structured"}, 30),
+        ({"method": "quantize", "scheme": "dq-int8"}, 30),
+        ({"method": "quantize", "scheme": "fp32"}, 30),
+    ],
+)
+def test_finetuning_follows_the_epochs_of_training(choices: dict[str, Any], epochs: int) -> None:
+    for sparsity in (0.5, 0.9):
+        finetune = resolve("digits", "gcn", sparsity=sparsity, epochs=30, **choices).finetune
+        assert finetune is not None
+        assert finetune.epochs == epochs
+    own = resolve("digits", "gcn", sparsity=0.5, epochs=30, finetune_epochs=7, **choices).finetune
+    assert own is not None
+    assert own.epochs == 7
+    least = resolve("digits", "gcn", sparsity=0.5, epochs=1, **choices).finetune
+    assert least is not None
+    assert least.epochs == 1
+
+
+@pytest.mark.parametrize(
+    "how", [{}, {"epochs": 30}, {"epochs": 30, "finetune_epochs": 7}, {"epochs": 30, "finetune": False}]
+)
+@pytest.mark.parametrize("scheme", ["fp32", "ptq-int8", "qat-int4", "a2q"])
+def test_what_is_quantized_is_the_very_run_that_prune_makes(scheme: str, how: dict[str, Any]) -> None:
+    quantized = resolve("digits", "gcn", "quantize", 0.5, scheme=scheme, **how)
+    assert quantized.origin == resolve("digits", "gcn", "global", 0.5, **how)
+    assert (quantized.finetune is None) == (scheme == "ptq-int8" or "finetune" in how)
+    if scheme not in ("fp32", "a2q"):
+        integer = resolve("digits", "gcn", "quantize", 0.5, scheme=scheme, execute="integer", **how)
+        assert integer.origin == quantized
+    # Nothing of the pruning is in the spec of a model that is not pruned.
+    dense = resolve("digits", "gcn", "quantize", 0.0, scheme=scheme, **how)
+    assert dense.finetune_pruned is None
+    assert dense.origin == resolve("digits", "gcn", epochs=how.get("epochs"))
+
+
+def test_the_control_of_a_pruned_model_is_trained_as_long_and_not_pruned() -> None:
+    pruned = resolve("digits", "gcn", "global", 0.5, epochs=30)
+    control = pruned.control
+    assert control is not None
+    assert (control.method, control.sparsity, control.finetune) == ("none", 0.0, pruned.finetune)
+    assert control.origin == control.base() == pruned.base()
+    assert control.run_id not in (pruned.run_id, pruned.base().run_id)
+    assert control.control is None
+    same = [("global", 0.9, {"steps": 3}), ("fine-grained", 0.1, {"allocation": "erk"})]
+    for method, sparsity, options in same:
+        assert resolve("digits", "gcn", method, sparsity, epochs=30, **options).control == control
+    longer = resolve("digits", "gcn", "structured", 0.5, epochs=30).control
+    assert longer is not None
+    assert longer.finetune == longer.recipe
+    assert resolve("digits", "gcn", "structured", 0.5, epochs=30, finetune_epochs=15).control == control
+    assert resolve("digits", "gcn", "none", epochs=30, finetune_epochs=15) == control
+
+
+def test_the_control_of_a_model_trained_by_its_method_is_trained_on_by_it() -> None:
+    pruned = resolve("digits", "gcn", "l2", 0.5, rate=0.1)
+    control = pruned.control
+    assert control is not None
+    assert (control.method, control.settings, control.sparsity) == ("l2", {"rate": 0.1}, 0.0)
+    assert control.finetune == pruned.finetune
+    assert control.origin == pruned.origin == resolve("digits", "gcn", "l2", rate=0.1)
+    assert control.control is None
+
+
+def test_nothing_that_is_not_trained_on_has_a_control() -> None:
+    others: list[dict[str, Any]] = [
+        {},
+        {"method": "global", "sparsity": 0.0},
+        {"method": "global", "sparsity": 0.5, "finetune": False},
+        {"method": "l2", "rate": 0.1},
+        {"method": "quantize", "scheme": "dq-int8", "sparsity": 0.5},  # fp32 is its control
+        {"method": "lottery", "round": 1, "sparsity": 0.2, "finetune": False},
+    ]
+    for choices in others:
+        assert resolve("digits", "gcn", **choices).control is None, choices
+
+
+@pytest.mark.parametrize(
+    "choices", [{}, {"method": "global", "sparsity": 0.5}, {"method": "quantize", "scheme": "ptq-int8"}]
+)
+def test_epochs_of_a_finetuning_that_is_off_are_refused(choices: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="--finetune-epochs 5: there is no fine-tuning with --no-finetune; leave one"):
+        resolve("digits", "gcn", finetune=False, finetune_epochs=5, **choices)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -15,6 +16,7 @@ from gnncompress.profiling.environment import environment
 from gnncompress.profiling.inference import Profiled, profile_inference
 from gnncompress.profiling.latency import Latency, WarmUp, Window, measure_latency, repeat, warm_up
 from gnncompress.profiling.load import Load, Usage
+from gnncompress.profiling.memory import current_memory
 
 QUICK = Window(warmup=5, repetitions=3, seconds=0.0, energy_seconds=0.0, energy_windows=3)
 
@@ -141,6 +143,37 @@ def test_memory_of_what_was_prepared_is_counted() -> None:
     found = profile_inference(prepare, lambda: 1, QUICK, NoMeter())
     peaks = {row.metric: row.value for row in found.measurements}
     assert 60e6 < peaks["memory_peak"] < 90e6  # type: ignore[operator]
+
+
+def test_what_only_the_first_call_takes_is_no_memory_of_the_model() -> None:
+    kept: list[np.ndarray] = []
+
+    def call() -> None:
+        if not kept:  # as an import does, or a kernel that is compiled
+            kept.append(np.ones(64_000_000, dtype=np.uint8))
+
+    before = current_memory()
+    found = profile_inference(lambda: call, lambda: 1, QUICK, NoMeter())
+    rows = {row.metric: row.value for row in found.measurements}
+    assert rows["memory_baseline"] - before > 60e6  # type: ignore[operator]
+    assert rows["memory_peak"] < 10e6  # type: ignore[operator]
+    assert rows["memory_peak_sampled"] < 10e6  # type: ignore[operator]
+
+
+def test_the_rehearsal_is_over_when_memory_is_measured() -> None:
+    alive: list[weakref.ref[object]] = []
+
+    class Model:
+        def __call__(self) -> None:
+            assert sum(other() is not None for other in alive) == 1
+
+    def prepare() -> Callable[[], object]:
+        model = Model()
+        alive.append(weakref.ref(model))
+        return model
+
+    profile_inference(prepare, lambda: 1, QUICK, NoMeter())
+    assert len(alive) == 2
 
 
 def test_memory_of_a_call_is_seen_whole(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -53,6 +55,14 @@ def test_the_penalty_is_in_the_loss_whatever_the_recipe_says() -> None:
         (F.mse_loss(by_hand(X), Y) + 0.01 * penalty).backward()
         optimizer.step()
     torch.testing.assert_close(trained.weight, by_hand.weight, rtol=1e-4, atol=1e-5)
+
+
+def test_a_control_is_trained_on_under_the_penalty() -> None:
+    control, by_hand = model(), model()
+    found = L2Regularization(0.0, rate=0.02).apply(control, trainer(Toy(), "adamw"))
+    assert {row.phase for row in found.measurements} == {"compress", "finetune"}
+    L2Regularization(0.0, rate=0.02).apply(by_hand, replace(trainer(Toy(), "adamw"), finetune_recipe=None))
+    torch.testing.assert_close(control.weight, by_hand.weight)
 
 
 def test_weights_shrink_as_the_rate_grows_and_the_model_keeps_its_size() -> None:

@@ -24,6 +24,7 @@ def rows(dense: list[float], ticket: list[float], reinit: list[float], random: l
                 "model": "gcn",
                 "method": "none" if arm == "dense" else "lottery",
                 "sparsity": 0.0 if arm == "dense" else 0.36,
+                "finetuned": False,
                 "seed": seed,
                 "phase": "evaluate",
                 "layer": "",
@@ -92,6 +93,12 @@ def test_bad_rows() -> None:
         judged(table[~table["setting"].str.contains("reinit")])
     with pytest.raises(ResultsError, match="several data sets or models"):
         judged(pd.concat([table, table.assign(model="gat", run_id=table["run_id"] + "gat")]))
+
+
+def test_a_dense_model_that_was_trained_on_is_not_the_dense_model() -> None:
+    table = rows(DENSE, DENSE, DENSE, DENSE)
+    trained_on = rows([value + 0.1 for value in DENSE], [], [], []).assign(finetuned=True)
+    pd.testing.assert_frame_equal(judged(pd.concat([trained_on, table, trained_on])), judged(table))
 
 
 def test_three_chances_to_lose_are_corrected_for() -> None:

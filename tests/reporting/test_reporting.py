@@ -21,7 +21,8 @@ from gnncompress.reporting.render import for_people, render, terminal_tables
 def write(folder: Path, spec: RunSpec, accuracy: float, energy: Measurement | None = None) -> None:
     rows = [
         Measurement("evaluate", "accuracy", accuracy, "fraction"),
-        Measurement("evaluate", "majority_accuracy", 0.25, "fraction"),
+        Measurement("evaluate", "constant_accuracy", 0.25, "fraction"),
+        Measurement("evaluate", "majority_accuracy", 0.125, "fraction"),
         Measurement("compress", "sparsity", spec.sparsity, "fraction", "computed"),
         Measurement("compress", "sparsity", 1.0, "fraction", "computed", "conv1.weight"),
         Measurement("compress", "parameters", 69_143, "parameters", "computed"),
@@ -53,7 +54,7 @@ def test_mean_and_deviation_by_hand(folder: Path) -> None:
     assert (row["seeds"], row["metric"], row["sparsity"], bool(row["finetuned"])) == (3, "accuracy", 0.9, True)
     assert row["quality_mean"] == pytest.approx(0.6)
     assert row["quality_std"] == pytest.approx(0.1)  # divisor n - 1
-    assert row["majority_mean"] == 0.25
+    assert row["constant_mean"] == 0.25
     assert (row["size_bytes"], row["size_ratio"], row["latency_s"]) == (2500, 4, pytest.approx(0.0015))
     assert row["achieved_sparsity"] == pytest.approx(0.9)
     assert math.isnan(row["energy_j"])
@@ -68,10 +69,35 @@ def test_runs_of_other_recipes_are_never_averaged(folder: Path) -> None:
     table = summarize(read_results(folder))
     assert len(table) == 4
     rows = dict(zip(table["setting"], table["quality_mean"], strict=True))
-    assert rows["finetune.epochs=100, recipe.epochs=7"] == pytest.approx(0.1)
+    assert rows["finetune.epochs=3, recipe.epochs=7"] == pytest.approx(0.1)
     assert rows["finetune.epochs=3, recipe.epochs=200"] == pytest.approx(0.2)
     assert rows["finetune.epochs=100, recipe.epochs=200"] == pytest.approx(0.6)
     assert rows["recipe.epochs=200"] == pytest.approx(0.7), "the base model says which recipe it is of"
+
+
+def test_a_control_is_a_row_of_its_own(folder: Path) -> None:
+    for seed in range(3):
+        control = resolve("cora", "spline", "global", 0.9, seed).control
+        assert control is not None
+        write(folder, control, 0.9)
+    table = summarize(read_results(folder))
+    assert list(zip(table["method"], table["sparsity"], table["finetuned"], strict=True)) == [
+        ("none", 0.0, False),
+        ("none", 0.0, True),
+        ("global", 0.9, True),
+    ]
+    assert list(table["quality_mean"]) == pytest.approx([0.7, 0.9, 0.6])
+    assert list(table["seeds"]) == [3, 3, 3]
+    assert set(table["setting"]) == {""}
+
+
+def test_models_quantized_after_another_pruning_are_told_apart(tmp_path: Path) -> None:
+    for finetune, accuracy in ((True, 0.8), (False, 0.6)):
+        spec = resolve("digits", "gcn", "quantize", 0.5, scheme="ptq-int8", finetune=finetune)
+        write(tmp_path, spec, accuracy)
+    table = summarize(read_results(tmp_path))
+    assert sorted(table["quality_mean"]) == [0.6, 0.8]
+    assert all("finetune_pruned" in said for said in table["setting"])
 
 
 def test_measured_energy_is_never_averaged_with_an_estimate(tmp_path: Path) -> None:
@@ -113,7 +139,7 @@ def test_every_format(folder: Path) -> None:
         "tuned": "yes",
         "seeds": "3",
         "accuracy": "0.600 ± 0.100",
-        "majority": "0.250",
+        "constant": "0.250",
         "parameters": "69,143",
         "non-zero": "6,935",
         "size": "2.5 kB",

@@ -150,7 +150,7 @@ def summaries(draw: st.DrawFn) -> pd.DataFrame:
                 "metric": "accuracy",
                 "quality_mean": draw(st.floats(0, 1)),
                 "quality_std": draw(spreads),
-                "majority_mean": draw(spreads),
+                "constant_mean": draw(spreads),
                 "bits_weights": draw(st.floats(1, 32) | st.just(math.nan)),
                 "energy_source": source,
                 "collapsed_layers": draw(st.integers(0, 2)),

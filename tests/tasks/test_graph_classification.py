@@ -54,7 +54,7 @@ def test_scores_by_hand(task: GraphClassification) -> None:
     scores = {row.metric: row.value for row in task.evaluate(Coded())}
     # test truth 0 1 1 0, predicted 0 1 0 1; the majority of the training graphs is class 0
     assert scores["accuracy"] == 0.5
-    assert scores["majority_accuracy"] == 0.5
+    assert scores["majority_accuracy"] == scores["constant_accuracy"] == 0.5
     assert scores["roc_auc"] == 0.5
     assert scores["loss"] == pytest.approx((2 * math.log1p(math.exp(-2)) + 2 * math.log1p(math.exp(2))) / 4)
     assert task.validate(Coded()) == (1.0, pytest.approx(math.log1p(math.exp(-2))))
@@ -174,7 +174,7 @@ def test_what_cannot_be_scored_is_unavailable_and_never_0() -> None:
     graphs = [graph(float(index), torch.tensor([label])) for index, label in enumerate(labels)]
     task = GraphClassification(graphs, Split((0, 1, 2), (3, 4, 5), (6, 7)))  # class 2 is not in the test set
     scores = {row.metric: row for row in task.evaluate(Mean())}
-    for metric in ("roc_auc", "majority_roc_auc"):
+    for metric in ("roc_auc", "constant_roc_auc", "majority_roc_auc"):
         assert (scores[metric].value, scores[metric].source) == (None, "unavailable")
     assert scores["accuracy"].source == "measured"
 
@@ -225,6 +225,10 @@ def test_multilabel_loss_and_baseline_by_hand(labels: MultilabelGraphClassificat
     # More frequent in training: 0 of {0, 1} (a tie), 1 of {1, 0, 1}, 0 of {0, 1} (a tie): right for 0 and 1.
     assert scores["majority_accuracy"].value == pytest.approx(2 / 5)
     assert scores["majority_roc_auc"].value == 0.5
+    # More frequent among the known test labels: 1 of {1, 0, 1}, 0 of {1, 0} (a tie): right for 2 and 1.
+    assert scores["constant_accuracy"].value == pytest.approx(3 / 5)
+    assert scores["constant_roc_auc"].value == 0.5
+    assert scores["constant_average_precision"].value == scores["majority_average_precision"].value
     assert scores["average_precision"].value == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)
 
 

@@ -139,7 +139,8 @@ def test_threshold_is_chosen_on_validation(task: LinkPrediction) -> None:
     pairs, truth = task._test
     logits = (z[pairs[0]] * z[pairs[1]]).sum(1).numpy()
     assert scores["accuracy"] == pytest.approx(((logits >= scores["threshold"]) == truth).mean())
-    assert scores["majority_roc_auc"] == scores["majority_average_precision"] == scores["majority_accuracy"] == 0.5
+    for which in ("constant", "majority"):
+        assert {scores[f"{which}_{metric}"] for metric in ("roc_auc", "average_precision", "accuracy")} == {0.5}
 
 
 def test_wrong_shapes_are_refused(task: LinkPrediction) -> None:
@@ -227,7 +228,7 @@ def test_accuracy_by_hand() -> None:
     assert scores["roc_auc"] == scores["average_precision"] == 1
     expected = sum(math.log1p(math.exp(-value)) for value in (6, 4, -2, 2)) / 4
     assert scores["loss"] == pytest.approx(expected)
-    assert scores["majority_f1_macro"] == pytest.approx(1 / 3)
+    assert scores["constant_f1_macro"] == scores["majority_f1_macro"] == pytest.approx(1 / 3)
     assert made.validate(Line()) == (1.0, pytest.approx(sum(math.log1p(math.exp(-v)) for v in (3, 2, -1, 1)) / 4))
 
 

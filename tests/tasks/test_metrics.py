@@ -7,10 +7,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from gnncompress.tasks.metrics import (
+    baseline_rows,
     best_threshold,
     classification_scores,
     constant_scores,
+    link_baseline_rows,
     link_scores,
+    multilabel_baseline_rows,
     multilabel_scores,
     rows,
 )
@@ -35,6 +38,40 @@ def test_constant_predictor() -> None:
     assert scores["accuracy"] == 0.75
     assert scores["roc_auc"] == 0.5
     assert scores["f1_macro"] == pytest.approx(0.5 * 6 / 7)
+
+
+@given(seed=st.integers(0, 500), classes=st.integers(2, 5))
+def test_no_constant_beats_the_best_constant(seed: int, classes: int) -> None:
+    rng = np.random.default_rng(seed)
+    truth = rng.integers(0, classes, size=rng.integers(1, 12))
+    found = {row.metric: row.value for row in baseline_rows(truth, majority=0, classes=classes)}
+    tried = [constant_scores(truth, answer, classes) for answer in range(classes)]
+    for metric in ("accuracy", "f1_macro"):
+        assert found[f"constant_{metric}"] == max(float(scores[metric] or 0) for scores in tried)
+        assert found[f"majority_{metric}"] == tried[0][metric]
+    assert found["constant_roc_auc"] == found["majority_roc_auc"] == tried[0]["roc_auc"]
+
+
+def test_the_best_constant_for_labels_answers_each_by_itself() -> None:
+    truth = np.array([[1.0, 0.0, np.nan], [1.0, np.nan, np.nan], [0.0, 0.0, np.nan]])
+    found = {row.metric: row for row in multilabel_baseline_rows(truth, majority=np.array([0.0, 1.0, 1.0]))}
+    assert found["constant_accuracy"].value == 4 / 5
+    assert found["majority_accuracy"].value == 1 / 5
+    for which in ("constant", "majority"):
+        assert found[f"{which}_roc_auc"].value == 0.5
+        assert found[f"{which}_average_precision"].value == pytest.approx(2 / 3)
+
+
+@pytest.mark.parametrize("links", [1, 2, 3])
+def test_the_best_constant_for_links(links: int) -> None:
+    truth = np.array([1.0] * links + [0.0] * (4 - links))
+    found = {row.metric: row.value for row in link_baseline_rows(truth)}
+    assert found["constant_accuracy"] == max(links, 4 - links) / 4
+    assert found["majority_accuracy"] == links / 4, "of the training pairs half are links, which all are called"
+    assert found["constant_roc_auc"] == found["majority_roc_auc"] == 0.5
+    assert found["constant_average_precision"] == found["majority_average_precision"] == links / 4
+    often = max(links, 4 - links)
+    assert found["constant_f1_macro"] == pytest.approx(2 * often / (4 + often) / 2)
 
 
 def test_missing_labels_do_not_count() -> None:

@@ -35,6 +35,10 @@ def test_scores_by_hand(task: NodeClassification) -> None:
     assert scores["f1_macro"] == pytest.approx((0.5 + 2 / 3 + 0) / 3)
     assert scores["majority_accuracy"] == 0.25
     assert scores["majority_f1_macro"] == pytest.approx(0.4 / 3)
+    # the best constant answer to the test nodes is class 1
+    assert scores["constant_accuracy"] == 0.5
+    assert scores["constant_f1_macro"] == pytest.approx(2 / 3 / 3)
+    assert scores["constant_roc_auc"] == 0.5
     # one-versus-rest: class 0 ranks its one node with two others, class 1 one of two, class 2 none above the rest
     assert scores["roc_auc"] == pytest.approx((2 / 3 + 3 / 4 + 1 / 2) / 3)
     assert scores["majority_roc_auc"] == 0.5
