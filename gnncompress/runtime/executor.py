@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from threading import Barrier
 from typing import Any
 
@@ -19,7 +19,7 @@ from gnncompress.runtime.graphs import Memory
 from gnncompress.runtime.places import Bound, Places, taken_in_turns
 from gnncompress.runtime.program import Operation, Program
 from gnncompress.runtime.reads import ARRAYS, Found, describe, insist, insist_on_own
-from gnncompress.runtime.sparse import array_of, floats_of, is_array
+from gnncompress.runtime.sparse import SparseFloats, array_of, floats_of, is_memory_of, look_again
 
 Calls = Sequence[Callable[[], object]]
 # The name, width and type of registers.
@@ -96,11 +96,14 @@ class Phase:
             ExecutionError: if a register is not what an operation reads.
         """
         found = [describe(env.get(name)) for name in self.read]
-        key = tuple((kind, *shape[1:]) for kind, shape in found)
-        heights = {shape[:1] for _, shape in found}
-        if len(heights) > 1 or key not in self.plans:
-            self.plans[key] = self._planned(env, dict(zip(self.read, found, strict=True)))
-        return heights.pop()[0], self.plans[key]
+        key = tuple([(kind, shape[1:]) for kind, shape in found])
+        height, known = found[0][1][:1], self.plans.get(key)
+        for _, shape in found:
+            if shape[:1] != height:
+                known = None
+        if known is None:
+            known = self.plans[key] = self._planned(env, dict(zip(self.read, found, strict=True)))
+        return height[0], known
 
     def _planned(self, env: Mapping[str, Any], known: dict[str, Found]) -> Shapes:
         """Insist on all that the operations read, and return what they make."""
@@ -231,7 +234,8 @@ def _run(phase: Phase, env: dict[str, Any], workspace: Workspace) -> tuple[dict[
     if phase.by_row:
         return _run_by_row(phase, env, workspace.places)
     (operation,) = phase.operations
-    insist(operation, env, {})
+    if operation.reads:
+        insist(operation, env, {})
     found = env[operation.out] = operation.run(env, workspace)
     calls = operation.again(env, found, workspace)
     if calls and not workspace.places.has(operation.out, found):
@@ -247,9 +251,12 @@ def _run_by_row(phase: Phase, env: dict[str, Any], places: Places) -> tuple[dict
     threads = torch.get_num_threads() if height * widest >= 2 * _BLOCK_BYTES else 1
     size = max(min(_BLOCK_BYTES // max(widest, 1), -(-height // threads)), 64)
     if height <= size:
+        tensors = [(env[name], one) for name, one in given.items() if env[name] is not one]
         made, calls = _run_alone(phase, given, places, height, shapes)
         env.update(made)
-        return made, calls if all(_is_same(env[name], one) for name, one in given.items()) else None
+        if calls is None or not all(is_memory_of(tensor, one) for tensor, one in tensors):
+            return made, None
+        return made, [*(_looks(phase, one) for _, one in tensors if isinstance(one, SparseFloats)), *calls]
     made = {name: empty((height, width), dtype) for name, width, dtype in shapes if name in phase.kept}
     env.update(made)
     starts = range(0, height, size)
@@ -278,9 +285,9 @@ def _as_array(phase: Phase, value: Any) -> Any:
     return array_of(value) if value.layout is torch.strided else floats_of(phase.operations[0].out, value)
 
 
-def _is_same(value: Any, given: Any) -> bool:
-    """Say whether what the operations were given is the value's own memory, and so will be what it will be."""
-    return value is given or (isinstance(given, np.ndarray) and is_array(value))
+def _looks(phase: Phase, given: SparseFloats) -> Callable[[], object]:
+    """Return what looks at sparse features before a phase that is bound to them runs again."""
+    return partial(look_again, phase.operations[0].out, given)
 
 
 def _run_alone(

@@ -37,7 +37,7 @@ class Neighbours(Register):
 
     def __post_init__(self) -> None:
         insist_on_rows(self.starts, self.sources, np.size(self.starts) - 1)
-        if not is_line(self.order, *INDICES) or self.order.shape != self.sources.shape:
+        if not is_line(self.order, INDICES) or self.order.shape != self.sources.shape:
             raise ExecutionError(f"{len(self.sources):,} edges must have as many numbers, not {shown(self.order)}")
 
     @property

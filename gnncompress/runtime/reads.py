@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 from itertools import zip_longest
 from types import EllipsisType
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -53,10 +52,24 @@ TENSORS = (Kind.FLOAT_TENSOR, Kind.WHOLE_TENSOR, Kind.BOOL_TENSOR)
 # All that has a row for each node.
 ROWS = (Kind.CODES, Kind.FLOATS, *TENSORS, Kind.SPARSE_CODES, Kind.CSR, Kind.CSR_OF_OTHERS)
 ARRAYS = {torch.int8: Kind.CODES, torch.float32: Kind.FLOATS}
+_OTHER = Kind.OTHER
 _OF_DTYPE = {np.dtype(np.int8): Kind.CODES, np.dtype(np.float32): Kind.FLOATS}
-_WHOLE = {
-    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64
-}  # fmt: skip
+_WHOLE = (
+    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,
+)  # fmt: skip
+_FLOATS = tuple(one for one in vars(torch).values() if isinstance(one, torch.dtype) and one.is_floating_point)
+_OF_LAYOUT = {
+    torch.strided: {
+        **dict.fromkeys(_FLOATS, Kind.FLOAT_TENSOR),
+        **dict.fromkeys(_WHOLE, Kind.WHOLE_TENSOR),
+        torch.bool: Kind.BOOL_TENSOR,
+    },
+    torch.sparse_csr: {
+        **dict.fromkeys(_FLOATS, Kind.CSR),
+        **dict.fromkeys((*_WHOLE, torch.bool), Kind.CSR_OF_OTHERS),
+    },
+}
+_NONE: dict[torch.dtype, Kind] = {}
 
 
 class Register:
@@ -105,23 +118,14 @@ def every(kinds: Sequence[Kind], *shape: Size | EllipsisType) -> dict[Kind, Shap
 def describe(value: Any) -> Found:
     """Return the kind and the shape of a value."""
     if type(value) is np.ndarray:
-        kind = _OF_DTYPE.get(value.dtype, Kind.OTHER) if value.flags.c_contiguous else Kind.OTHER
-        return kind, value.shape
+        return _OF_DTYPE.get(value.dtype, _OTHER) if value.flags.c_contiguous else _OTHER, value.shape
+    if isinstance(value, Tensor):
+        if value.is_nested or not value.is_cpu:
+            return _OTHER, ()
+        return _OF_LAYOUT.get(value.layout, _NONE).get(value.dtype, _OTHER), value.shape
     if isinstance(value, Register):
         return value.KIND, value.shape
-    if isinstance(value, Tensor) and value.is_cpu and not value.is_nested:
-        return _kind(value.layout, value.dtype), tuple(value.shape)
-    return Kind.NOTHING if value is None else Kind.OTHER, ()
-
-
-@lru_cache
-def _kind(layout: torch.layout, dtype: torch.dtype) -> Kind:
-    number = dtype.is_floating_point, dtype in _WHOLE, dtype is torch.bool
-    if not any(number) or layout not in (torch.strided, torch.sparse_csr):
-        return Kind.OTHER
-    if layout is torch.sparse_csr:
-        return Kind.CSR if dtype.is_floating_point else Kind.CSR_OF_OTHERS
-    return TENSORS[number.index(True)]
+    return Kind.NOTHING if value is None else _OTHER, ()
 
 
 def insist(operation: Operation, env: Mapping[str, Any], made: Mapping[str, Found], rows: int | None = None) -> None:
@@ -136,9 +140,9 @@ def insist(operation: Operation, env: Mapping[str, Any], made: Mapping[str, Foun
     for read in operation.reads:
         found = made.get(read.register)
         kind, shape = describe(env.get(read.register)) if found is None else found
-        wanted, known = read.forms.get(kind), dict(sizes)
+        wanted = read.forms.get(kind)
         if wanted is None or not _fits(shape, wanted, sizes):
-            told = _refusal(read, env.get(read.register), kind, shape, known)
+            told = _refusal(read, env.get(read.register), kind, shape, sizes)
             raise ExecutionError(f"{operation.out}: {told}")
     fault = operation.fault(sizes)
     if fault:
@@ -168,18 +172,19 @@ def insist_on_own(operation: Operation) -> None:
 
 def _fits(shape: Sequence[int], wanted: Shape, sizes: dict[str, int]) -> bool:
     """Say whether a shape is what is wanted; sizes that have a name are added to ``sizes``."""
-    if wanted[-1:] == (...,):
+    if wanted and wanted[-1] is ...:
         wanted = wanted[:-1] + (1,) * (len(shape) - len(wanted) + 1)
     if len(shape) != len(wanted):
         return False
-    for size, of in zip(shape, wanted, strict=True):
-        if isinstance(of, str):
-            if sizes.setdefault(of, size) != size:
-                return False
-        elif isinstance(of, int):
+    for size, of in zip(shape, wanted):  # noqa: B905  asked a moment ago
+        kind = type(of)
+        if kind is int:
             if size != of:
                 return False
-        elif isinstance(of, Collection) and size not in of:
+        elif kind is str:
+            if sizes.setdefault(of, size) != size:  # type: ignore[arg-type]
+                return False
+        elif of is not None and size not in of:  # type: ignore[operator]
             return False
     return True
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,10 +14,10 @@ from gnncompress.errors import ExecutionError
 from gnncompress.runtime import features
 from gnncompress.runtime.reads import Kind, Register, shown
 
-INDICES = np.int64, np.int32
+INDICES: Collection[np.dtype[Any]] = frozenset({np.dtype(np.int64), np.dtype(np.int32)})
 
 
-def is_line(array: object, *dtypes: type) -> bool:
+def is_line(array: object, dtypes: Collection[np.dtype[Any]]) -> bool:
     """Say whether something is a contiguous array of one dimension and one of the types."""
     return type(array) is np.ndarray and array.ndim == 1 and array.dtype in dtypes and bool(array.flags.c_contiguous)
 
@@ -28,9 +29,20 @@ def insist_on_rows(starts: np.ndarray, columns: np.ndarray, width: int) -> None:
         ExecutionError: if they are anything else.
     """
     for array in (starts, columns):
-        if not is_line(array, *INDICES):
+        if not is_line(array, INDICES):
             raise ExecutionError(f"rows and columns must be whole numbers in a line, not {shown(array)}")
-    if not len(starts) or not features.is_csr(starts, columns, width):
+    if not len(starts):
+        raise ExecutionError("there are no row pointers")
+    look(starts, columns, width)
+
+
+def look(starts: np.ndarray, columns: np.ndarray, width: int) -> None:
+    """Look at what rows and columns hold.
+
+    Raises:
+        ExecutionError: if one is elsewhere.
+    """
+    if not features.is_csr(starts, columns, width):
         raise ExecutionError(f"a row or a column is outside [{len(starts) - 1}, {width}]")
 
 
@@ -61,11 +73,11 @@ class _Sparse(Register):
     pattern: Pattern
     values: np.ndarray
 
-    DTYPE: ClassVar[type]
+    DTYPES: ClassVar[Collection[np.dtype[Any]]]
 
     def __post_init__(self) -> None:
         values, columns = self.values, self.pattern.columns
-        if not is_line(values, self.DTYPE) or values.shape != columns.shape:
+        if not is_line(values, self.DTYPES) or values.shape != columns.shape:
             raise ExecutionError(f"{len(columns):,} columns must have as many values, not {shown(values)}")
 
     @property
@@ -81,14 +93,14 @@ class SparseFloats(_Sparse):
     """A sparse matrix of floats."""
 
     KIND = Kind.CSR
-    DTYPE = np.float32
+    DTYPES = (np.dtype(np.float32),)
 
 
 class SparseCodes(_Sparse):
     """Sparse rows of codes: of each stored value its code less the zero point, int16."""
 
     KIND = Kind.SPARSE_CODES
-    DTYPE = np.int16
+    DTYPES = (np.dtype(np.int16),)
 
 
 def floats_of(name: str, x: Tensor) -> SparseFloats:
@@ -99,15 +111,39 @@ def floats_of(name: str, x: Tensor) -> SparseFloats:
     Raises:
         ExecutionError: if they are damaged, naming the register that was to be made.
     """
-    starts, columns = x.crow_indices(), x.col_indices()
+    starts, columns = np.ascontiguousarray(x.crow_indices().numpy()), np.ascontiguousarray(x.col_indices().numpy())
     height, width = x.shape
     try:
         if len(starts) != height + 1:
             raise ExecutionError(f"{height:,} rows have {len(starts):,} pointers")
-        pattern = Pattern(starts.contiguous().numpy(), columns.contiguous().numpy(), width)
-        return SparseFloats(pattern, array_of(x.values()))
+        return SparseFloats(Pattern(starts, columns, width), array_of(x.values()))
     except ExecutionError as error:
-        raise ExecutionError(f"{name}: the sparse features are damaged: {error}") from error
+        raise damaged(name, error) from error
+
+
+def look_again(name: str, given: SparseFloats) -> None:
+    """Look at what a CSR tensor's memory holds now.
+
+    Raises:
+        ExecutionError: as ``floats_of`` does.
+    """
+    try:
+        look(given.pattern.starts, given.pattern.columns, given.pattern.width)
+    except ExecutionError as error:
+        raise damaged(name, error) from error
+
+
+def damaged(name: str, why: Exception) -> ExecutionError:
+    """Return the error that names what was to be made of damaged features."""
+    return ExecutionError(f"{name}: the sparse features are damaged: {why}")
+
+
+def is_memory_of(x: Tensor, given: Any) -> bool:
+    """Say whether the arrays that were made of a tensor, dense or CSR, are its own memory, and will change with it."""
+    if not isinstance(given, SparseFloats):
+        return is_array(x)
+    parts = zip((x.crow_indices(), x.col_indices()), (given.pattern.starts, given.pattern.columns), strict=True)
+    return is_array(x.values()) and all(part.data_ptr() == made.ctypes.data for part, made in parts)
 
 
 def is_array(x: Tensor) -> bool:
@@ -117,4 +153,6 @@ def is_array(x: Tensor) -> bool:
 
 def array_of(x: Tensor) -> np.ndarray:
     """Return a dense tensor of numbers as a contiguous array of floats: its own memory if that is one, else a copy."""
-    return (x if is_array(x) else x.float().contiguous().resolve_neg()).detach().numpy()
+    if x.requires_grad:
+        x = x.detach()
+    return (x if is_array(x) else x.float().contiguous().resolve_neg()).numpy()

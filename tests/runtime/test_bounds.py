@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -48,3 +49,16 @@ def test_all_operations_are_tried_and_say_what_they_read() -> None:
         assert {read.register for read in operation.reads} == given.keys()
         arrays = sum(1 for value in vars(operation).values() if hasattr(value, "dtype"))
         assert len(list(operation.constants())) == arrays
+
+
+@pytest.mark.parametrize(("at_end", "offset"), [(True, 24), (False, -1)])
+def test_what_touches_a_page_without_access_is_noticed(at_end: bool, offset: int) -> None:
+    touch = (
+        "import ctypes, numpy; from tests.runtime.guarded import guarded; "
+        f"one = guarded(numpy.ones(3), {at_end}); print(one.sum(), flush=True); "
+        f"ctypes.string_at(one.ctypes.data + {offset}, 1)"
+    )
+    root = Path(guarded.__file__).parents[2]
+    command = [sys.executable, "-W", "ignore", "-c", touch]
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=100, check=False)
+    assert (done.stdout.strip(), done.returncode) == ("3.0", -signal.SIGSEGV)

@@ -462,7 +462,8 @@ def test_an_optional_input_may_be_left_out(kind: str) -> None:
     ids=["too short", "two dimensions", "negative"],
 )
 def test_graphs_that_do_not_fit_are_refused(batch: torch.Tensor) -> None:
-    wanted = f"out: batch must be numbers of graphs [30 nodes], not torch.int64 {list(batch.shape)}"
+    nodes = "nodes" if len(batch) == 30 else "30 nodes"
+    wanted = f"out: batch must be numbers of graphs [{nodes}], not torch.int64 {list(batch.shape)}"
     if bool((batch < 0).any()):
         wanted = "batch must hold the numbers of graphs: whole ones, from 0"
     with pytest.raises(ExecutionError, match=f"^{re.escape(wanted)}$"):
