@@ -31,8 +31,11 @@ class Inputs:
         """Return the arguments, the first one quantized."""
         first = _head(args[0]) if args else None
         if not _floating(first):
-            name = getattr(self.quantizer, "name", "")
-            raise QuantizationError(f"{name}: its layer's first argument is no tensor of features; leave it in floats")
+            name, kind = getattr(self.quantizer, "name", ""), getattr(first, "dtype", type(first).__name__)
+            raise QuantizationError(
+                f"{name}: its layer's first argument must be features of floats, not {kind}: give floats, or leave the "
+                "layer in floats"
+            )
         rows = self.context.current.nodes(first) if self.by_node else None
         self.context.meet(self.quantizer)
         return _first(args[0], self.quantizer(first, rows)), *args[1:]

@@ -24,7 +24,7 @@ _MAGNITUDE = 0x7FFFFFFF
 
 def fits(x: Tensor) -> bool:
     """Say whether the kernels take ``x``."""
-    return x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous()
+    return x.device.type == "cpu" and x.dtype == torch.float32 and x.is_contiguous() and not x.is_neg()
 
 
 def all_finite(x: Tensor) -> bool:

@@ -15,6 +15,8 @@ from gnncompress.quantization.affine import Codes, Gradient, Grid, fake_quantize
 from gnncompress.quantization.observers import Observer, ObserverKind, finite
 from gnncompress.registry import unknown
 
+# What is rounded as it is. Halves have eleven bits, which between codes of eight leaves three.
+_EXACT = (torch.float32, torch.float64)
 UNSEEN = "its quantizer has seen nothing; train or calibrate the model first"
 
 
@@ -67,11 +69,14 @@ class Quantizer(nn.Module):
         self._grids: dict[tuple[float, float], Grid] = {}  # at most one; changed in place, which a Module does faster
 
     def forward(self, x: Tensor, rows: Rows | None = None) -> Tensor:
-        """Return ``x``, dense or CSR, on the grid, but for the rows that are kept.
+        """Return ``x``, dense or CSR, on the grid, but for the rows that are kept; whole numbers become floats.
 
         Raises:
-            QuantizationError: naming the place: a value is NaN or infinite, or nothing was observed before evaluation.
+            QuantizationError: naming the place: a value is NaN or infinite, or complex, or nothing was observed before
+                evaluation.
         """
+        if x.dtype not in _EXACT:
+            return self._converted(x, rows)
         if not x.numel():
             return x
         if x.layout == torch.sparse_csr:
@@ -91,6 +96,13 @@ class Quantizer(nn.Module):
         elif not finite(x):
             raise QuantizationError(f"{self.name}: a value is NaN or infinite")
         return x if self.calibrating else fake_quantize(x, self.grid(x.dim()), self.gradient, kept)
+
+    def _converted(self, x: Tensor, rows: Rows | None) -> Tensor:
+        """Quantize numbers that are no floats, or too short to tell codes apart: these are given back as short."""
+        if x.is_complex():
+            raise QuantizationError(f"{self.name}: values are {x.dtype}, and must be real")
+        rounded = self.forward(x.float(), rows)
+        return rounded.to(x.dtype) if x.is_floating_point() else rounded
 
     @property
     def watches(self) -> bool:

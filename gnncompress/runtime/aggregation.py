@@ -14,10 +14,13 @@ from torch import Tensor
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime import kernels
 from gnncompress.runtime.coefficients import WeightedNeighbours
-from gnncompress.runtime.graphs import Neighbours, check_degrees, insist_on_rows, neighbours
-from gnncompress.runtime.operations import NO_OTHER, SparseCodes
+from gnncompress.runtime.graphs import Neighbours, check_degrees, edges_of, neighbours, nodes_of
+from gnncompress.runtime.operations import NO_OTHER, added, codes_of, rounding
 from gnncompress.runtime.program import Operation
+from gnncompress.runtime.reads import Constant, Forms, Kind, Read
 from gnncompress.runtime.rounding import NONE, fit
+from gnncompress.runtime.sparse import Pattern
+from gnncompress.runtime.vectors import padded
 
 if TYPE_CHECKING:
     from gnncompress.runtime.executor import Block, Workspace
@@ -34,6 +37,11 @@ class Edges(Operation):
     COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "like")
     LIKE: ClassVar[str] = "like"
+
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Edges, and what has a row for each node."""
+        return edges_of(self.edge_index), nodes_of(self.like)
 
     def run(self, env: Mapping[str, Any], workspace: Workspace) -> Neighbours:
         """Return the neighbours, sorted once for a tensor of edges."""
@@ -69,6 +77,16 @@ class Aggregate(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("edges", "source")
     LIKE: ClassVar[str] = "edges"
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Neighbours and their codes, and what is added."""
+        width = self.numbers.shape[1]
+        return neighbours_of(self.edges), codes_of(self.source, width), *added(self.other, self.numbers)
+
+    def constants(self) -> Sequence[Constant]:
+        """Return the numbers."""
+        return (rounding(self.out, self.numbers, None, self.second, self.other),)
+
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes."""
         return self.numbers.shape[1], torch.int8
@@ -84,8 +102,6 @@ class Aggregate(Operation):
         scalars = np.float32(self.zero), np.float32(self.scale), np.float32(self.shift), self.mean
         bounds = block.first, block.last
         x, out = block.whole(self.source), block.rows(self.out)
-        insist_on_dense(self.out, x)
-        insist_on_rows(self.out, edges, len(x))
         how = self.numbers, self.second, self._fits and other.dtype == np.int8
         return partial(kernels.aggregate, edges.starts, edges.sources, x, *scalars, *how, other, *bounds, out)
 
@@ -102,16 +118,19 @@ class Largest(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("edges", "source")
     LIKE: ClassVar[str] = "edges"
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Neighbours and their codes."""
+        return neighbours_of(self.edges), codes_of(self.source, padded(self.width))
+
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes."""
-        return widths[self.source], torch.int8
+        return padded(self.width), torch.int8
 
     def bound(self, block: Block) -> Callable[[], object]:
         """Return what makes the rows of a block."""
         edges: Neighbours = block.whole(self.edges)
         x, out = block.whole(self.source), block.rows(self.out)
-        insist_on_dense(self.out, x)
-        insist_on_rows(self.out, edges, len(x))
         bounds = block.first, block.last
         given = edges.starts, edges.sources, x, np.int8(self.nothing), self.width, *bounds, out
         return partial(kernels.aggregate_largest, *given)
@@ -145,6 +164,24 @@ class Weighted(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("edges", "source")
     LIKE: ClassVar[str] = "edges"
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Neighbours with weights and their codes, and what is added."""
+        edges = Read(self.edges, "weights", {Kind.WEIGHTED: ("nodes", "weights")})
+        source = Read(self.source, "features", {Kind.CODES: ("nodes", "columns")})
+        return edges, source, *added(self.other, self.numbers)
+
+    def constants(self) -> Sequence[Constant]:
+        """Return the numbers."""
+        return (rounding(self.out, self.numbers, self.heads * self.columns, self.second, self.other),)
+
+    def fault(self, sizes: Mapping[str, int]) -> str:
+        """Return what is wrong with as many weights for as many columns."""
+        weights, columns = sizes["weights"], sizes["columns"]
+        if weights % self.heads or columns != padded(weights * self.columns):
+            return f"{weights} weights for {self.heads} heads of {self.columns} columns do not fit {columns} columns"
+        return ""
+
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes."""
         return self.numbers.shape[1], torch.int8
@@ -153,7 +190,6 @@ class Weighted(Operation):
         """Return what makes the rows of a block."""
         f = np.float32
         edges: WeightedNeighbours = block.whole(self.edges)
-        insist_on_rows(self.out, edges, len(block.whole(self.source)))
         return partial(
             kernels.aggregate_weighted, edges.starts, edges.sources, edges.weights, self.heads, self.columns,
             block.whole(self.source), f(self.source_zero), f(self.source_scale), f(1 / self.message_scale),
@@ -176,10 +212,22 @@ class Pool(Operation):
     COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("source", "batch")
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Codes, and a number of a graph for each node."""
+        return codes_of(self.source, padded(self.scale.size)), *graph_numbers(self.batch)
+
+    def constants(self) -> Sequence[Constant]:
+        """Return scale and shift."""
+        return (
+            Constant("scale", self.scale, np.float32, ("channels",)),
+            Constant("shift", self.shift, np.float32, ("channels",)),
+        )
+
     def run(self, env: Mapping[str, Any], workspace: Workspace) -> np.ndarray:
         """Return a row for each graph."""
         graphs = graphs_of(env.get(self.batch), len(env[self.source]), workspace)
-        out = workspace.room(self.out, (len(graphs[0]) - 1, len(self.scale)), torch.float32)
+        out = workspace.room(self.out, (len(graphs.starts) - 1, len(self.scale)), torch.float32)
         (call,) = self.again(env, out, workspace)
         call()
         return out
@@ -188,7 +236,7 @@ class Pool(Operation):
         """Return what makes the rows."""
         x = env[self.source]
         graphs = graphs_of(env.get(self.batch), len(x), workspace)
-        return (partial(kernels.pool, *graphs, x, self.scale, self.shift, self.mean, made),)
+        return (partial(kernels.pool, graphs.starts, graphs.columns, x, self.scale, self.shift, self.mean, made),)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,10 +252,19 @@ class PoolLargest(Operation):
     COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("source", "batch")
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Codes, and a number of a graph for each node."""
+        return codes_of(self.source, padded(self.width)), *graph_numbers(self.batch)
+
+    def constants(self) -> Sequence[Constant]:
+        """Return the table."""
+        return (Constant("table", self.table, np.float32, (256, (self.width, padded(self.width), 1))),)
+
     def run(self, env: Mapping[str, Any], workspace: Workspace) -> np.ndarray:
         """Return a row for each graph."""
         graphs = graphs_of(env.get(self.batch), len(env[self.source]), workspace)
-        out = workspace.room(self.out, (len(graphs[0]) - 1, self.width), torch.float32)
+        out = workspace.room(self.out, (len(graphs.starts) - 1, self.width), torch.float32)
         (call,) = self.again(env, out, workspace)
         call()
         return out
@@ -216,7 +273,7 @@ class PoolLargest(Operation):
         """Return what makes the rows."""
         x = env[self.source]
         graphs = graphs_of(env.get(self.batch), len(x), workspace)
-        return (partial(kernels.pool_largest, *graphs, x, self.table, made),)
+        return (partial(kernels.pool_largest, graphs.starts, graphs.columns, x, self.table, made),)
 
 
 MOST_EMPTY_GRAPHS = 2**16
@@ -226,14 +283,15 @@ _NO_NUMBERS = "batch must hold the numbers of graphs: whole ones, from 0"
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8)
 
 
-def insist_on_dense(name: str, x: object) -> None:
-    """Insist on dense features where they are added up before they are multiplied.
+def neighbours_of(register: str) -> Read:
+    """Return that a register must hold neighbours without weights."""
+    return Read(register, "neighbours", {Kind.NEIGHBOURS: ("nodes",)})
 
-    Raises:
-        ExecutionError: naming the register that was to be made.
-    """
-    if isinstance(x, SparseCodes):
-        raise ExecutionError(f"{name}: features are added up before they are multiplied; give dense ones")
+
+def graph_numbers(register: str) -> tuple[Read, ...]:
+    """Return that there must be the number of a graph for each node, if there are any."""
+    forms: Forms = {Kind.WHOLE_TENSOR: ("nodes",), Kind.NOTHING: ()}
+    return (Read(register, "numbers of graphs", forms),) if register else ()
 
 
 def graphs_in(batch: Tensor, nodes: int) -> int:
@@ -260,21 +318,23 @@ def graphs_in(batch: Tensor, nodes: int) -> int:
     return high + 1
 
 
-def graphs_of(batch: Tensor | None, nodes: int, workspace: Workspace) -> tuple[np.ndarray, np.ndarray]:
-    """Return the nodes in the order of their graphs, and where each graph's begin; all are one graph without ``batch``.
+def graphs_of(batch: Tensor | None, nodes: int, workspace: Workspace) -> Pattern:
+    """Return where each graph's nodes are, by graph; all are one graph without ``batch``.
 
     Raises:
         ExecutionError: if ``batch`` is not what ``graphs_in`` insists on.
     """
     if batch is None:
         check_degrees(np.array([0, nodes]), _NODES)
-        return np.array([0, nodes], np.int64), np.arange(nodes, dtype=np.int32)
+        return Pattern(np.array([0, nodes], np.int64), np.arange(nodes, dtype=np.int32), nodes)
     key = "graphs", nodes
-    known = workspace.memory.get(key, (batch,))
+    known: Pattern | None = workspace.memory.get(key, (batch,))
     if known is not None:
         return known
     graphs_in(batch, nodes)
-    starts = torch.cat([batch.new_zeros(1), torch.bincount(batch).cumsum(0)]).numpy()
+    numbers = batch.long()
+    starts = torch.cat([numbers.new_zeros(1), torch.bincount(numbers).cumsum(0)]).numpy()
     check_degrees(starts, _NODES)
-    order = torch.argsort(batch, stable=True).int().numpy()
-    return workspace.memory.keep(key, (batch,), (starts, order))
+    order = torch.argsort(numbers, stable=True).int().numpy()
+    found: Pattern = workspace.memory.keep(key, (batch,), Pattern(starts, order, nodes))
+    return found

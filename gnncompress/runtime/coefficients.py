@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,8 +16,10 @@ from torch_geometric.nn.conv.gcn_conv import gcn_norm
 from torch_geometric.utils import add_self_loops, remove_self_loops, softmax
 
 from gnncompress.errors import ExecutionError
-from gnncompress.runtime.graphs import Neighbours, insist_on_edges, neighbours, outside
+from gnncompress.runtime.graphs import Neighbours, edges_of, neighbours, nodes_of, outside
 from gnncompress.runtime.program import Operation
+from gnncompress.runtime.reads import TENSORS, Constant, Forms, Kind, Read, describe, every, shown
+from gnncompress.runtime.vectors import padded
 from gnncompress.splines import kernel_coefficients
 
 if TYPE_CHECKING:
@@ -24,21 +28,36 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WeightedNeighbours(Neighbours):
-    """Neighbours with K weights an edge, in their order. Shapes: weights [edges, K]."""
+    """Neighbours with K weights an edge, in their order. Shapes: weights [edges, K] float32.
+
+    Raises:
+        ExecutionError: as ``Neighbours`` does, or if there are not as many weights for each edge.
+    """
 
     weights: np.ndarray
+
+    KIND = Kind.WEIGHTED
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        kind, size = describe(self.weights)
+        if kind is not Kind.FLOATS or len(size) != 2 or size[0] != len(self.sources):
+            raise ExecutionError(f"{len(self.sources):,} edges must have rows of weights, not {shown(self.weights)}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The nodes, and the weights of an edge."""
+        return len(self), self.weights.shape[1]
 
 
 def weighted(edges: Tensor, weights: Tensor, nodes: int) -> WeightedNeighbours:
     """Sort edges and their weights [E] or [E, K] by target; see ``neighbours``.
 
     Raises:
-        ExecutionError: as ``neighbours`` does; if there is not a weight for each edge, or one is NaN or infinite.
+        ExecutionError: as ``neighbours`` does, or if a weight is NaN or infinite.
     """
     found = neighbours(edges, nodes)
     weights = weights.detach().float()
-    if len(weights) != edges.size(1):
-        raise ExecutionError(f"there are {edges.size(1):,} edges and weights or coordinates of {len(weights):,}")
     if not bool(weights.isfinite().all()):
         raise ExecutionError("a weight of an edge is NaN or infinite")
     by_edge = (weights.unsqueeze(1) if weights.dim() == 1 else weights)[torch.from_numpy(found.order).long()]
@@ -76,6 +95,13 @@ class Normalized(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "edge_weight", "like")
     LIKE: ClassVar[str] = "like"
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Edges, a weight for each if there are any, and what has a row for each node."""
+        weights = every(TENSORS, "edges", ...) | {Kind.NOTHING: ()}
+        given = (Read(self.edge_weight, "weights", weights),) if self.edge_weight else ()
+        return edges_of(self.edge_index), *given, nodes_of(self.like)
+
     def run(self, env: Mapping[str, Any], workspace: Workspace) -> WeightedNeighbours:
         """Return the neighbours, worked out once for a tensor of edges."""
         edges: Tensor = env[self.edge_index]
@@ -85,11 +111,9 @@ class Normalized(Operation):
         known = workspace.memory.get(key, (edges, weight))
         if known is not None:
             return known
-        check(edges, nodes)
-        weight = None if weight is None else weight.float()
-        if weight is not None and len(weight) != edges.size(1):
-            raise ExecutionError(f"edge_weight has {len(weight):,} values for {edges.size(1):,} edges")
-        index, norm = gcn_norm(edges, weight, nodes, self.improved, self.loops, dtype=torch.float32)
+        numbers = None if weight is None else weight.float().flatten()
+        whole = checked(edges, nodes)
+        index, norm = gcn_norm(whole, numbers, nodes, self.improved, self.loops, dtype=torch.float32)
         return workspace.memory.keep(key, (edges, weight), weighted(index, rounded(norm, self.grid), nodes))
 
     def again(self, env: Mapping[str, Any], made: Any, workspace: Workspace) -> tuple[()]:
@@ -119,14 +143,24 @@ class Attention(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "source")
     LIKE: ClassVar[str] = "source"
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Edges, and codes or floats."""
+        width = self.attention.shape[1] * self.attention.shape[2]
+        forms: Forms = {Kind.CODES: ("nodes", padded(width)), Kind.FLOATS: ("nodes", (width, padded(width)))}
+        return edges_of(self.edge_index), Read(self.source, "features", forms)
+
+    def constants(self) -> Sequence[Constant]:
+        """Return the attention."""
+        return (Constant("attention", self.attention, np.float32, (2, None, None)),)
+
     def run(self, env: Mapping[str, Any], workspace: Workspace) -> WeightedNeighbours:
         """Return the neighbours with a weight for each head."""
-        edges: Tensor = env[self.edge_index]
         nodes = len(env[self.source])
-        check(edges, nodes)
+        edges = checked(env[self.edge_index], nodes)
         _, heads, columns = self.attention.shape
         x = torch.from_numpy(env[self.source][:, : heads * columns]).float()
-        x = x.sub_(self.source_zero).mul_(self.source_scale).view(nodes, heads, columns)
+        x = x.sub(self.source_zero).mul_(self.source_scale).view(nodes, heads, columns)
         of_source, of_target = ((x * torch.from_numpy(half)).sum(-1) for half in self.attention)
         if self.loops:
             edges = add_self_loops(remove_self_loops(edges)[0], num_nodes=nodes)[0]
@@ -152,6 +186,12 @@ class Splines(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "pseudo", "like")
     LIKE: ClassVar[str] = "like"
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Edges, coordinates of each, of which those behind the last dimension are not looked at, and nodes."""
+        coordinates = every(TENSORS, "edges", range(len(self.kernel_size), sys.maxsize))
+        return edges_of(self.edge_index), Read(self.pseudo, "coordinates", coordinates), nodes_of(self.like)
+
     def run(self, env: Mapping[str, Any], workspace: Workspace) -> WeightedNeighbours:
         """Return the neighbours, worked out once for a tensor of edges and one of coordinates."""
         edges: Tensor = env[self.edge_index]
@@ -161,8 +201,7 @@ class Splines(Operation):
         known = workspace.memory.get(key, (edges, pseudo))
         if known is not None:
             return known
-        check(edges, nodes)
-        weights = kernel_coefficients(pseudo, self.kernel_size, self.is_open, self.degree)
+        weights = kernel_coefficients(pseudo.float(), self.kernel_size, self.is_open, self.degree)
         return workspace.memory.keep(key, (edges, pseudo), weighted(edges, rounded(weights, self.grid), nodes))
 
     def again(self, env: Mapping[str, Any], made: Any, workspace: Workspace) -> tuple[()]:
@@ -175,12 +214,13 @@ def rounded(x: Tensor, grid: Scale | None) -> Tensor:
     return x if grid is None else grid.rounded(x)
 
 
-def check(edges: Tensor, nodes: int) -> None:
-    """Insist on node numbers in [0, nodes).
+def checked(edges: Tensor, nodes: int) -> Tensor:
+    """Return edges as torch takes them, of node numbers in [0, nodes).
 
     Raises:
         ExecutionError: naming one that is not.
     """
-    insist_on_edges(edges)
+    edges = edges.long()
     if edges.numel() and (int(edges.min()) < 0 or int(edges.max()) >= nodes):
         raise outside(edges, nodes)
+    return edges

@@ -7,20 +7,23 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from threading import Barrier
 from typing import Any
 
 import numpy as np
 import torch
 
-from gnncompress.errors import ExecutionError
 from gnncompress.runtime.arrays import empty, tensor_of
 from gnncompress.runtime.graphs import Memory
 from gnncompress.runtime.places import Bound, Places, taken_in_turns
 from gnncompress.runtime.program import Operation, Program
+from gnncompress.runtime.reads import ARRAYS, Found, describe, insist, insist_on_own
+from gnncompress.runtime.sparse import SparseFloats, array_of, floats_of, is_memory_of, look_again
 
 Calls = Sequence[Callable[[], object]]
+# The name, width and type of registers.
+Shapes = tuple[tuple[str, int, torch.dtype], ...]
 # Two registers of so many bytes fit into a cache of the second level.
 _BLOCK_BYTES = 1 << 19
 
@@ -82,38 +85,52 @@ class Phase:
         return str(getattr(self.operations[0], self.operations[0].LIKE))
 
     @cached_property
-    def beside(self) -> tuple[tuple[str, str], ...]:
-        """The registers made before that are read row by row, each after what it is read for."""
-        made = {operation.out for operation in self.operations}
-        return tuple((one.out, name) for one in self.operations for name in one.own() if name not in made)
-
-    @cached_property
-    def plans(self) -> dict[tuple[int, ...], tuple[tuple[str, int, torch.dtype], ...]]:
-        """The width and type of every register that is made, by the widths of those that are read."""
+    def plans(self) -> dict[tuple[Any, ...], Shapes]:
+        """The registers that are made, by the kinds and widths of those that are read."""
         return {}
 
-    def plan(self, env: Mapping[str, Any]) -> tuple[tuple[str, int, torch.dtype], ...]:
-        """Return the name, width and type of the registers that the phase makes."""
-        key = tuple(env[name].shape[1] if hasattr(env[name], "shape") else 0 for name in self.read)
-        if key not in self.plans:
-            widths = dict(zip(self.read, key, strict=True))
-            found = []
-            for operation in self.operations:
-                width, dtype = operation.shape(widths)
-                widths[operation.out] = width
-                found.append((operation.out, width, dtype))
-            self.plans[key] = tuple(found)
-        return self.plans[key]
+    def plan(self, env: Mapping[str, Any]) -> tuple[int, Shapes]:
+        """Return how many rows the phase makes, and the name, width and type of its registers.
+
+        Raises:
+            ExecutionError: if a register is not what an operation reads.
+        """
+        found = [describe(env.get(name)) for name in self.read]
+        key = tuple([(kind, shape[1:]) for kind, shape in found])
+        height, known = found[0][1][:1], self.plans.get(key)
+        for _, shape in found:
+            if shape[:1] != height:
+                known = None
+        if known is None:
+            known = self.plans[key] = self._planned(env, dict(zip(self.read, found, strict=True)))
+        return height[0], known
+
+    def _planned(self, env: Mapping[str, Any], known: dict[str, Found]) -> Shapes:
+        """Insist on all that the operations read, and return what they make."""
+        height = known[self.source][1][:1]
+        made: dict[str, Found] = {}
+        planned = []
+        for operation in self.operations:
+            insist(operation, env, made, *height)
+            widths = {name: shape[1] for name, (_, shape) in (known | made).items() if len(shape) > 1}
+            width, dtype = operation.shape(widths)
+            made[operation.out] = ARRAYS[dtype], (*height, width)
+            planned.append((operation.out, width, dtype))
+        return tuple(planned)
 
     @cached_property
     def read(self) -> tuple[str, ...]:
         """The registers that are read and made before."""
         made = {operation.out for operation in self.operations}
-        return tuple({name for one in self.operations for name in (*one.own(), *one.whole())} - made)
+        read = dict.fromkeys(name for one in self.operations for name in (*one.own(), *one.whole()))
+        return tuple(name for name in read if name not in made)
 
 
 class Block:
-    """A range of rows, as the operations of a phase see it: of ``height`` rows those from ``first`` to ``last``."""
+    """A range of rows, as the operations of a phase see it: of ``height`` rows those from ``first`` to ``last``.
+
+    ``env`` holds what they read and make, and no tensors: these have become arrays.
+    """
 
     def __init__(
         self, env: Mapping[str, Any], local: Mapping[str, Any], pool: dict[Any, Any], first: int, last: int, height: int
@@ -126,8 +143,6 @@ class Block:
         if name in self.local:
             return self.local[name][: self.last - self.first]
         value = self.env[name]
-        if isinstance(value, torch.Tensor):
-            value = value.numpy()
         return value[self.first : self.last] if isinstance(value, np.ndarray) and not self.all else value
 
     def whole(self, name: str) -> Any:
@@ -147,6 +162,8 @@ class Plan:
     """A program ready to run: its phases, and the places of registers that no call has at the moment."""
 
     def __init__(self, program: Program, context: Context) -> None:
+        for operation in program.operations:
+            insist_on_own(operation)
         self.program, self.phases, self._context = program, phases_of(program), context
         reused = {name for phase in self.phases for name in phase.reused}
         self._numbers = taken_in_turns(program.operations, reused, program.result)
@@ -233,6 +250,8 @@ def _run(phase: Phase, env: dict[str, Any], workspace: Workspace) -> tuple[dict[
     if phase.by_row:
         return _run_by_row(phase, env, workspace.places)
     (operation,) = phase.operations
+    if operation.reads:
+        insist(operation, env, {})
     found = env[operation.out] = operation.run(env, workspace)
     calls = operation.again(env, found, workspace)
     if calls and not workspace.places.has(operation.out, found):
@@ -241,28 +260,29 @@ def _run(phase: Phase, env: dict[str, Any], workspace: Workspace) -> tuple[dict[
 
 
 def _run_by_row(phase: Phase, env: dict[str, Any], places: Places) -> tuple[dict[str, Any], Calls | None]:
-    height = len(env[phase.source])
-    for out, name in phase.beside:
-        if len(env[name]) != height:
-            raise ExecutionError(f"{out}: {name} has {len(env[name]):,} rows, others have {height:,}; run it simulated")
-    shapes = phase.plan(env)
+    height, shapes = phase.plan(env)
+    given = {name: _as_array(phase, env[name]) for name in phase.read}
     widest = max(width for _, width, _ in shapes)
     # Handing less over to other threads takes longer than doing it.
     threads = torch.get_num_threads() if height * widest >= 2 * _BLOCK_BYTES else 1
     size = max(min(_BLOCK_BYTES // max(widest, 1), -(-height // threads)), 64)
     if height <= size:
-        return _run_alone(phase, env, places, height, shapes)
-    for name, width, dtype in shapes:
-        if name in phase.kept:
-            env[name] = empty((height, width), dtype)
+        tensors = [(env[name], one) for name, one in given.items() if env[name] is not one]
+        made, calls = _run_alone(phase, given, places, height, shapes)
+        env.update(made)
+        if calls is None or not all(is_memory_of(tensor, one) for tensor, one in tensors):
+            return made, None
+        return made, [*(_looks(phase, one) for _, one in tensors if isinstance(one, SparseFloats)), *calls]
+    made = {name: empty((height, width), dtype) for name, width, dtype in shapes if name in phase.kept}
+    env.update(made)
     starts = range(0, height, size)
 
     def work(mine: range) -> None:
         rows = min(size, height)
-        local = {name: empty((rows, width), dtype) for name, width, dtype in shapes if name not in env}
+        local = {name: empty((rows, width), dtype) for name, width, dtype in shapes if name not in made}
         pool: dict[Any, Any] = {}
         for begin in mine:
-            block = Block(env, local, pool, begin, min(begin + size, height), height)
+            block = Block(given | made, local, pool, begin, min(begin + size, height), height)
             for operation in phase.operations:
                 operation.rows(block)
 
@@ -274,12 +294,23 @@ def _run_by_row(phase: Phase, env: dict[str, Any], places: Places) -> tuple[dict
     return {}, None
 
 
+def _as_array(phase: Phase, value: Any) -> Any:
+    """Return a tensor that a phase by row reads as arrays, anything else as it is."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    return array_of(value) if value.layout is torch.strided else floats_of(phase.operations[0].out, value)
+
+
+def _looks(phase: Phase, given: SparseFloats) -> Callable[[], object]:
+    """Return what looks at sparse features before a phase that is bound to them runs again."""
+    return partial(look_again, phase.operations[0].out, given)
+
+
 def _run_alone(
-    phase: Phase, env: dict[str, Any], places: Places, height: int, shapes: Sequence[tuple[str, int, torch.dtype]]
+    phase: Phase, given: dict[str, Any], places: Places, height: int, shapes: Shapes
 ) -> tuple[dict[str, Any], Calls | None]:
     made = {name: places.room(name, (height, width), dtype) for name, width, dtype in shapes}
-    env.update(made)
-    block = Block(dict(env), {}, places.pool, 0, height, height)
+    block = Block(given | made, {}, places.pool, 0, height, height)
     calls = []
     for operation in phase.operations:
         calls.append(operation.bound(block))

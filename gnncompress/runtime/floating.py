@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -14,9 +15,10 @@ from gnncompress.errors import ExecutionError
 from gnncompress.runtime import float_kernels
 from gnncompress.runtime.arrays import tensor_of
 from gnncompress.runtime.coefficients import WeightedNeighbours
-from gnncompress.runtime.graphs import insist_on_rows
-from gnncompress.runtime.operations import insist_on_csr
 from gnncompress.runtime.program import Operation
+from gnncompress.runtime.reads import TENSORS, Constant, Forms, Kind, Read, every
+from gnncompress.runtime.sparse import Pattern, SparseFloats, array_of
+from gnncompress.runtime.vectors import padded
 
 if TYPE_CHECKING:
     from gnncompress.runtime.executor import Block, Workspace
@@ -57,15 +59,18 @@ class Rows(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("source",)
     LIKE: ClassVar[str] = "source"
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Any numbers."""
+        width = self.width or None
+        forms = every(TENSORS, "nodes", width) | every([Kind.FLOATS], "nodes", width and (width, padded(width)))
+        return (Read(self.source, "features", forms),)
+
     def run(self, env: Mapping[str, Any], workspace: Workspace) -> np.ndarray:
         """Return the rows; a few are copied to the place that they had before, which kernels are bound to."""
         x: Tensor = tensor_of(env[self.source], self.width)
-        if x.layout != torch.strided:
-            raise ExecutionError(f"{self.source}: features are added up before they are multiplied; give dense ones")
-        if x.dim() != 2:
-            raise ExecutionError(f"{self.out}: features [nodes, {self.width}] are expected, not {list(x.shape)}")
         if not workspace.is_small(4 * x.numel()):
-            return x.float().contiguous().numpy()
+            return array_of(x)
         made = workspace.room(self.out, x.shape, torch.float32)
         workspace.places.tensor(self.out, made).copy_(x)
         return made
@@ -83,29 +88,43 @@ class FloatLinear(Operation):
     OWN: ClassVar[tuple[str, ...]] = ("source",)
     LIKE: ClassVar[str] = "source"
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Floats, dense or sparse."""
+        inputs = len(self.weight)
+        forms = every((Kind.FLOAT_TENSOR, Kind.CSR), "nodes", inputs)
+        forms[Kind.FLOATS] = "nodes", (inputs, padded(inputs))
+        return (Read(self.source, "features", forms),)
+
+    def constants(self) -> Iterator[Constant]:
+        """Return the weight, dense and sparse, and the bias."""
+        yield Constant("weight", self.weight, np.float32, (None, "outputs"))
+        yield Constant("bias", self.bias, np.float32, ("outputs",))
+        if self._rows is not None and self._rows.shape != self.weight.shape[::-1]:
+            raise ExecutionError(f"{self.out}: the sparse weight is {self._rows.shape}, the dense {self.weight.shape}")
+
+    @cached_property
+    def _rows(self) -> SparseFloats | None:
+        if self.sparse is None:
+            return None
+        starts, columns, values = self.sparse
+        return SparseFloats(Pattern(starts, columns, len(self.weight)), values)
+
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of floats."""
         return self.weight.shape[1], torch.float32
 
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
-        out = block.rows(self.out)
-        x = block.env.get(self.source)
-        if isinstance(x, Tensor):
-            if x.layout not in (torch.strided, torch.sparse_csr):
-                raise ExecutionError(f"{self.out}: sparse features must be CSR: x.to_sparse_csr()")
-            if x.dim() != 2 or x.size(1) != len(self.weight):
-                shape = list(x.shape)
-                raise ExecutionError(f"{self.out}: features [nodes, {len(self.weight)}] are expected, not {shape}")
-        if isinstance(x, Tensor) and x.layout == torch.sparse_csr:
-            if not block.first:
-                insist_on_csr(self.out, x)
-            parts = x.crow_indices().numpy(), x.col_indices().numpy(), x.values().numpy()
+        x, out = block.rows(self.source), block.rows(self.out)
+        if isinstance(x, SparseFloats):
+            parts = x.pattern.starts, x.pattern.columns, x.values
             float_kernels.multiply_sparse_rows(*parts, self.weight, self.bias, block.first, block.last, out)
             return
-        rows = block.rows(self.source)[:, : len(self.weight)]
-        if self.sparse is not None:
-            float_kernels.multiply_by_sparse(np.ascontiguousarray(rows), *self.sparse, self.bias, out)
+        rows = x[:, : len(self.weight)]
+        if self._rows is not None:
+            parts = self._rows.pattern.starts, self._rows.pattern.columns, self._rows.values
+            float_kernels.multiply_by_sparse(np.ascontiguousarray(rows), *parts, self.bias, out)
         else:
             given = (torch.from_numpy(part) for part in (self.bias, rows, self.weight))
             torch.addmm(*given, out=torch.from_numpy(out))
@@ -124,6 +143,21 @@ class FloatAggregate(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("edges", "source")
     LIKE: ClassVar[str] = "edges"
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Neighbours, with or without weights, and their rows; torch takes sums of bools for bools."""
+        edges: Forms = {Kind.NEIGHBOURS: ("nodes",), Kind.WEIGHTED: ("nodes", "weights")}
+        kinds = Kind.FLOATS, Kind.FLOAT_TENSOR, Kind.WHOLE_TENSOR
+        return Read(self.edges, "neighbours", edges), Read(self.source, "features", every(kinds, "nodes", "columns"))
+
+    def fault(self, sizes: Mapping[str, int]) -> str:
+        """Return what is wrong with as many weights for as many columns."""
+        weights, columns = sizes.get("weights", 1), sizes["columns"]
+        wanted = weights * self.columns if self.columns else columns
+        if weights % self.heads or columns < wanted or (weights > 1 and not self.columns):
+            return f"{weights} weights for {self.heads} heads of {self.columns} columns do not fit {columns} columns"
+        return ""
+
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of floats."""
         return self.heads * self.columns or widths[self.source], torch.float32
@@ -131,11 +165,6 @@ class FloatAggregate(Operation):
     def rows(self, block: Block) -> None:
         """Make the rows of a block."""
         edges, x, out = block.whole(self.edges), block.whole(self.source), block.rows(self.out)
-        if isinstance(x, Tensor):
-            if x.layout != torch.strided or x.dim() != 2:
-                raise ExecutionError(f"{self.out}: features are added up before they are multiplied; give dense ones")
-            x = x.detach().contiguous().numpy()
-        insist_on_rows(self.out, edges, len(x))
         weights = edges.weights if isinstance(edges, WeightedNeighbours) else edges.ones
         bounds = self.mean, block.first, block.last, out
         if weights.ndim == 1 or (weights.shape[1] == 1 and self.heads == 1):

@@ -8,26 +8,42 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime import kernels
+from gnncompress.runtime.reads import ROWS, Kind, Read, Register, every, shown
+from gnncompress.runtime.sparse import INDICES, insist_on_rows, is_line
 
 # A sum of so many codes of eight bits, and of their zero points, always fits into 32.
 MOST_NEIGHBOURS = (2**31 - 1) // 256
 
 
 @dataclass(frozen=True)
-class Neighbours:
+class Neighbours(Register):
     """Node i is sent to by sources[starts[i]:starts[i + 1]]; edge ``order[k]`` of the tensor comes k-th.
 
     Shapes: starts [nodes + 1] int64, sources and order [edges] int32.
+
+    Raises:
+        ExecutionError: if a source is no node, or there is not a number for each edge.
     """
 
     starts: np.ndarray
     sources: np.ndarray
     order: np.ndarray
+
+    KIND = Kind.NEIGHBOURS
+
+    def __post_init__(self) -> None:
+        insist_on_rows(self.starts, self.sources, np.size(self.starts) - 1)
+        if not is_line(self.order, INDICES) or self.order.shape != self.sources.shape:
+            raise ExecutionError(f"{len(self.sources):,} edges must have as many numbers, not {shown(self.order)}")
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The nodes."""
+        return (len(self),)
 
     def __len__(self) -> int:
         return len(self.starts) - 1
@@ -42,16 +58,15 @@ def neighbours(edges: Tensor, nodes: int) -> Neighbours:
     """Sort edges [2, E], sources first, by target.
 
     Raises:
-        ExecutionError: if they are no such tensor, an index is outside [0, nodes), or a node has so many neighbours
-            that a sum of their codes may not fit into 32 bits.
+        ExecutionError: if an index is outside [0, nodes), or a node has so many neighbours that a sum of their codes
+            may not fit into 32 bits.
     """
-    insist_on_edges(edges)
     sources, targets = (row.contiguous().numpy() for row in edges.long())
-    made = Neighbours(np.empty(nodes + 1, np.int64), np.empty(len(sources), np.int32), np.empty(len(sources), np.int32))
-    if not kernels.by_target(targets, sources, nodes, made.starts, made.sources, made.order):
+    starts, order = np.empty(nodes + 1, np.int64), np.empty((2, len(sources)), np.int32)
+    if not kernels.by_target(targets, sources, nodes, starts, *order):
         raise outside(edges, nodes)
-    check_degrees(made.starts)
-    return made
+    check_degrees(starts)
+    return Neighbours(starts, *order)
 
 
 def outside(edges: Tensor, nodes: int) -> ExecutionError:
@@ -60,16 +75,14 @@ def outside(edges: Tensor, nodes: int) -> ExecutionError:
     return ExecutionError(f"edge_index has node {wrong}, but the features have {nodes} rows, 0 to {nodes - 1}")
 
 
-def insist_on_edges(edges: object) -> None:
-    """Insist on whole numbers [2, E].
+def edges_of(register: str) -> Read:
+    """Return what a tensor of edges must be."""
+    return Read(register, "whole numbers", {Kind.WHOLE_TENSOR: (2, "edges")})
 
-    Raises:
-        ExecutionError: if they are anything else.
-    """
-    if not isinstance(edges, Tensor):
-        raise ExecutionError(f"edge_index must be whole numbers [2, edges], not a {type(edges).__name__}")
-    if edges.layout != torch.strided or edges.dim() != 2 or len(edges) != 2 or edges.is_floating_point():
-        raise ExecutionError(f"edge_index must be whole numbers [2, edges], not {edges.dtype} {list(edges.shape)}")
+
+def nodes_of(register: str) -> Read:
+    """Return that a register must have a row for each node."""
+    return Read(register, "features", every(ROWS, "nodes", None))
 
 
 def check_degrees(starts: np.ndarray, of: str = "node {} has {:,} neighbours") -> None:
@@ -84,16 +97,6 @@ def check_degrees(starts: np.ndarray, of: str = "node {} has {:,} neighbours") -
             f"{of.format(degrees.argmax(), degrees.max())}: sums of more than {MOST_NEIGHBOURS:,} codes "
             "may not fit into 32 bits; run the model simulated"
         )
-
-
-def insist_on_rows(name: str, edges: Neighbours, rows: int) -> None:
-    """Insist on a row of features for each node that the edges know.
-
-    Raises:
-        ExecutionError: naming the register that was to be made.
-    """
-    if len(edges) != rows:
-        raise ExecutionError(f"{name}: the features have {rows:,} rows, the edges are those of {len(edges):,} nodes")
 
 
 class Memory:

@@ -15,8 +15,10 @@ from gnncompress.errors import ExecutionError
 from gnncompress.runtime import features, kernels, products
 from gnncompress.runtime.arrays import codes
 from gnncompress.runtime.program import Operation
-from gnncompress.runtime.rounding import MINUS_ZERO, NONE, SCALE, SHIFT, fit
-from gnncompress.runtime.vectors import padded
+from gnncompress.runtime.reads import TENSORS, Constant, Forms, Kind, Read, every
+from gnncompress.runtime.rounding import ADD, AGAIN, HIGH, LOW, MINUS_ZERO, NONE, NUMBERS, SCALE, SHIFT, fit
+from gnncompress.runtime.sparse import SparseCodes, array_of, floats_of
+from gnncompress.runtime.vectors import LANES, padded
 
 if TYPE_CHECKING:
     from gnncompress.runtime.executor import Block, Workspace
@@ -25,17 +27,32 @@ if TYPE_CHECKING:
 NO_OTHER = np.zeros((1, 0), np.int8)
 
 
-@dataclass(frozen=True)
-class SparseCodes:
-    """Sparse rows: of each stored value its code less the zero point. Shapes: as CSR's; values int16."""
+# A number for each channel of rows of codes.
+CHANNELS = range(0, 2**31, LANES)
 
-    starts: np.ndarray
-    columns: np.ndarray
-    values: np.ndarray
-    width: int
 
-    def __len__(self) -> int:
-        return len(self.starts) - 1
+def codes_of(register: str, width: int) -> Read:
+    """Return that a register must be rows of codes."""
+    return Read(register, "features", {Kind.CODES: ("nodes", width)})
+
+
+def added(register: str, numbers: np.ndarray) -> tuple[Read, ...]:
+    """Return what rows that are added must be, if any are: codes, or floats, which need not be padded."""
+    width = numbers.shape[1]
+    channels = int(np.flatnonzero(numbers[[LOW, HIGH]].any(0)).max(initial=-1)) + 1  # what pads is clamped to 0
+    forms: Forms = {Kind.CODES: ("nodes", width), Kind.FLOATS: ("nodes", range(channels, width + 1))}
+    return (Read(register, "features", forms),) if register else ()
+
+
+def rounding(out: str, numbers: np.ndarray, width: int | None = None, second: int = NONE, other: str = "") -> Constant:
+    """Return what the numbers that rounding takes must be, for ``width`` channels.
+
+    Raises:
+        ExecutionError: if rows are to be added and there are none, or the other way round.
+    """
+    if second not in (NONE, AGAIN, ADD) or (second == ADD) != bool(other):
+        raise ExecutionError(f"{out}: rows are added if and only if there are any, not {second} with {other!r}")
+    return Constant("numbers", numbers, np.float32, (NUMBERS, CHANNELS if width is None else padded(width)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,20 +71,24 @@ class Quantize(Operation):
     WHOLE: ClassVar[tuple[str, ...]] = ("source",)
     LIKE: ClassVar[str] = "source"
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Features of any numbers."""
+        kinds = Kind.FLOATS, *TENSORS, Kind.CSR, Kind.CSR_OF_OTHERS
+        return (Read(self.source, "features", every(kinds, "nodes", self.width)),)
+
     def run(self, env: Mapping[str, Any], workspace: Workspace) -> Any:
         """Return the codes; values beyond the range are counted.
 
         Raises:
-            ExecutionError: if the features are not as wide as the model's, or a value is NaN or infinite.
+            ExecutionError: if sparse features are damaged, or a value is NaN or infinite.
         """
         x: Tensor | np.ndarray = env[self.source]
         if isinstance(x, np.ndarray):
             return self._dense(x, workspace)
         if x.layout == torch.sparse_csr:
             return self._sparse(x, workspace)
-        if x.layout != torch.strided:
-            raise ExecutionError(f"{self.out}: sparse features must be CSR: x.to_sparse_csr()")
-        return self._dense(x.float().contiguous().numpy(), workspace)
+        return self._dense(array_of(x), workspace)
 
     def again(self, env: Mapping[str, Any], made: Any, workspace: Workspace) -> Sequence[Callable[[], object]] | None:
         """Return what makes the codes of a register of floats; those of a tensor, which may change, are made anew."""
@@ -75,24 +96,18 @@ class Quantize(Operation):
         return (partial(self._quantize, x, made, workspace),) if isinstance(x, np.ndarray) else None
 
     def _dense(self, x: np.ndarray, workspace: Workspace) -> np.ndarray:
-        self._insist_on_width(x)
         made = workspace.room(self.out, (len(x), padded(self.width)), torch.int8)
         self._quantize(x, made, workspace)
         return made
 
     def _sparse(self, x: Tensor, workspace: Workspace) -> SparseCodes:
-        self._insist_on_width(x)
-        insist_on_csr(self.out, x)
-        values = x.values().unsqueeze(0).float().contiguous().numpy()
-        made = codes(1, values.shape[1])
+        given = floats_of(self.out, x)
+        values = given.values[np.newaxis]
+        made = codes(*values.shape)
         self._quantize(values, made, workspace)
         centred = np.empty(values.shape[1], np.int16)
         features.centred(made[0], np.int16(self.zero), centred)
-        return SparseCodes(x.crow_indices().long().numpy(), x.col_indices().long().numpy(), centred, self.width)
-
-    def _insist_on_width(self, x: Tensor | np.ndarray) -> None:
-        if x.ndim != 2 or x.shape[1] != self.width:
-            raise ExecutionError(f"{self.out}: features [nodes, {self.width}] are expected, not {list(x.shape)}")
+        return SparseCodes(given.pattern, centred)
 
     def _quantize(self, values: np.ndarray, made: np.ndarray, workspace: Workspace) -> None:
         clamped = features.quantize(values, *self._limits, made)
@@ -105,16 +120,6 @@ class Quantize(Operation):
         return tuple(np.float32(limit) for limit in (1 / self.scale, self.zero, self.low, self.high))
 
 
-def insist_on_csr(name: str, x: Tensor) -> None:
-    """Insist on rows and columns that a CSR tensor may have, which torch does not.
-
-    Raises:
-        ExecutionError: naming the register that was to be made.
-    """
-    if not features.is_csr(x.crow_indices().numpy(), x.col_indices().numpy(), x.size(1)):
-        raise ExecutionError(f"{name}: the sparse features are damaged: a row or a column is outside {list(x.shape)}")
-
-
 @dataclass(frozen=True, eq=False)
 class Rescale(Operation):
     """Codes of codes: clamp(round(x scale + shift)), channel by channel."""
@@ -124,6 +129,15 @@ class Rescale(Operation):
 
     OWN: ClassVar[tuple[str, ...]] = ("source",)
     LIKE: ClassVar[str] = "source"
+
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Codes."""
+        return (codes_of(self.source, self.numbers.shape[1]),)
+
+    def constants(self) -> Sequence[Constant]:
+        """Return the numbers."""
+        return (rounding(self.out, self.numbers),)
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes."""
@@ -148,9 +162,18 @@ class LookUp(Operation):
     OWN: ClassVar[tuple[str, ...]] = ("source",)
     LIKE: ClassVar[str] = "source"
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Codes."""
+        return (codes_of(self.source, padded(self.width)),)
+
+    def constants(self) -> Sequence[Constant]:
+        """Return the table."""
+        return (Constant("table", self.table, np.int8, (256, (self.width, padded(self.width), 1))),)
+
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes."""
-        return widths[self.source], torch.int8
+        return padded(self.width), torch.int8
 
     def bound(self, block: Block) -> Callable[[], object]:
         """Return what makes the rows of a block."""
@@ -167,6 +190,16 @@ class Add(Operation):
 
     OWN: ClassVar[tuple[str, ...]] = ("source", "other")
     LIKE: ClassVar[str] = "source"
+
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Codes, and codes or floats."""
+        width = self.numbers.shape[1]
+        return codes_of(self.source, width), *added(self.other, self.numbers)
+
+    def constants(self) -> Sequence[Constant]:
+        """Return the numbers."""
+        return (rounding(self.out, self.numbers, None, ADD, self.other),)
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes."""
@@ -200,6 +233,20 @@ class Linear(Operation):
     OWN: ClassVar[tuple[str, ...]] = ("source", "other")
     LIKE: ClassVar[str] = "source"
 
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Codes, dense or sparse, and what is added."""
+        forms: Forms = {Kind.CODES: ("nodes", padded(self.inputs)), Kind.SPARSE_CODES: ("nodes", self.inputs)}
+        return Read(self.source, "features", forms), *(() if self.floats else added(self.other, self.numbers))
+
+    def constants(self) -> Sequence[Constant]:
+        """Return the weight and the numbers."""
+        shape = padded(self.inputs), padded(self.width)
+        numbers = rounding(self.out, self.numbers, self.width, NONE if self.floats else self.second, self.other)
+        if self.floats:
+            numbers = Constant("numbers", self.numbers, np.float32, (range(SHIFT + 1, NUMBERS + 1), shape[1]))
+        return Constant("weight", self.weight, np.int8, shape), numbers
+
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of codes, or of values."""
         return padded(self.width), torch.float32 if self.floats else torch.int8
@@ -232,7 +279,7 @@ class Linear(Operation):
         out: np.ndarray,
     ) -> None:  # fmt: skip
         if isinstance(source, SparseCodes):
-            parts = source.starts, source.columns, source.values
+            parts = source.pattern.starts, source.pattern.columns, source.values
             kernels.multiply_sparse(*parts, self.weight, first, last, sums, totals)
         else:
             products.multiply(source, self._weight, sums, totals)
@@ -253,6 +300,15 @@ class Values(Operation):
 
     OWN: ClassVar[tuple[str, ...]] = ("source",)
     LIKE: ClassVar[str] = "source"
+
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """Codes."""
+        return (codes_of(self.source, padded(self.width)),)
+
+    def constants(self) -> Sequence[Constant]:
+        """Return the table."""
+        return (Constant("table", self.table, np.float32, (256, (padded(self.width), 1))),)
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the shape of rows of values."""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
 
+from gnncompress.runtime.reads import Constant, Read
 from gnncompress.runtime.rounding import NAMES, NUMBERS
 
 if TYPE_CHECKING:
@@ -41,6 +42,19 @@ class Operation:
     def whole(self) -> list[str]:
         """Return the registers that are read anywhere."""
         return [name for field in self.WHOLE for name in _names(getattr(self, field))]
+
+    @cached_property
+    def reads(self) -> tuple[Read, ...]:
+        """What the registers that are read must be; nothing is asked of those that are left out."""
+        return ()
+
+    def constants(self) -> Iterable[Constant]:
+        """Return the operation's own arrays, and what they must be; each is checked before the next is asked for."""
+        return ()
+
+    def fault(self, sizes: Mapping[str, int]) -> str:
+        """Return what is wrong with the sizes that ``reads`` gives names to, nothing if all is well."""
+        return ""
 
     def shape(self, widths: Mapping[str, int]) -> tuple[int, torch.dtype]:
         """Return the width of the rows that the operation makes, given those of other registers, and their type."""

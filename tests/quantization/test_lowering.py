@@ -227,7 +227,7 @@ def test_what_cannot_run_in_integers_is_refused() -> None:
 def test_input_that_does_not_fit_is_refused() -> None:
     x, edges = inputs("gcn")
     integer = gnncompress.to_integer(quantized("gcn"))
-    with pytest.raises(ExecutionError, match=rf"features \[nodes, {FEATURES}\] are expected"):
+    with pytest.raises(ExecutionError, match=rf"x must be features \[nodes, {FEATURES}\], not"):
         integer(x[:, 1:], edges)
     with pytest.raises(ExecutionError, match="a value is NaN or infinite"):
         integer(x / 0, edges)

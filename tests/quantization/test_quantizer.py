@@ -129,3 +129,33 @@ def test_protection_is_the_share_of_nodes_not_above(degrees: list[int], seed: in
         mates = degree[batch == batch[node]]
         share = float((mates <= degree[node]).double().mean())
         assert float(found[node]) == pytest.approx(0.1 + 0.2 * share, abs=1e-6)
+
+
+@pytest.mark.parametrize("kind", [torch.int64, torch.int32, torch.uint8, torch.bool, torch.float16, torch.bfloat16])
+def test_numbers_of_other_types_are_rounded_as_floats(kind: torch.dtype) -> None:
+    x = torch.randint(0, 2, (5, 4)).to(kind)
+    quantizer = Quantizer("q", 8)
+    quantizer(torch.tensor([-0.9, 1.3]))
+    quantizer.eval()
+    found, wanted = quantizer(x), quantizer(x.float())
+    assert found.dtype == (kind if kind.is_floating_point else torch.float32)
+    assert torch.equal(found, wanted.to(found.dtype))
+    fresh = Quantizer("q", 8)
+    fresh.calibrating = True
+    assert fresh(x).is_floating_point()
+    assert fresh.observer.bounds() == (float(x.float().min()), float(x.float().max()))
+
+
+def test_halves_get_the_codes_of_the_floats_that_they_are() -> None:
+    x = (torch.arange(-2000, 2000) / 500).half()
+    quantizer = Quantizer("q", 8)
+    quantizer(torch.tensor([-4.0, 4.0]))
+    quantizer.eval()
+    step = 8 / 255
+    assert float((quantizer(x).float() - x.float()).abs().max()) <= 0.51 * step
+    assert quantizer(x).dtype == torch.float16
+
+
+def test_complex_values_are_refused_by_name() -> None:
+    with pytest.raises(QuantizationError, match=r"^q: values are torch\.complex64, and must be real$"):
+        Quantizer("q")(torch.zeros(3, dtype=torch.complex64))

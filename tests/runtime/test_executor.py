@@ -359,7 +359,7 @@ def test_values_that_are_not_finite_are_refused(bad: float, sparse: bool) -> Non
 
 @pytest.mark.parametrize("shape", [(4, WIDTH - 1), (4, WIDTH + 1), (WIDTH,), (2, 4, WIDTH), (0, 1), ()])
 def test_features_of_another_width_are_refused(shape: tuple[int, ...]) -> None:
-    wanted = f"codes: features [nodes, 5] are expected, not {list(shape)}"
+    wanted = f"codes: x must be features [nodes, 5], not torch.float32 {list(shape)}"
     with pytest.raises(ExecutionError, match=f"^{re.escape(wanted)}$"):
         ProgramModel(small())(torch.zeros(shape), some_edges(4, 4))
 
@@ -463,7 +463,8 @@ def test_an_optional_input_may_be_left_out(kind: str) -> None:
     ids=["too short", "two dimensions", "negative"],
 )
 def test_graphs_that_do_not_fit_are_refused(batch: torch.Tensor) -> None:
-    wanted = f"batch must have the number of a graph for each of 30 nodes, not {list(batch.shape)}"
+    nodes = "nodes" if len(batch) == 30 else "30 nodes"
+    wanted = f"out: batch must be numbers of graphs [{nodes}], not torch.int64 {list(batch.shape)}"
     if bool((batch < 0).any()):
         wanted = "batch must hold the numbers of graphs: whole ones, from 0"
     with pytest.raises(ExecutionError, match=f"^{re.escape(wanted)}$"):

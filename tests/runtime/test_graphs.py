@@ -10,7 +10,10 @@ import torch
 from hypothesis import given, settings
 
 from gnncompress.errors import ExecutionError
+from gnncompress.runtime.aggregation import Edges
 from gnncompress.runtime.graphs import MOST_NEIGHBOURS, Memory, Neighbours, check_degrees, neighbours
+from gnncompress.runtime.model import ProgramModel
+from gnncompress.runtime.program import Program
 from tests.runtime.helpers import ROWS, SEEDS, random_graph
 
 
@@ -68,18 +71,21 @@ def test_edges_of_a_graph_without_nodes_are_refused() -> None:
     ("edges", "shown"),
     [
         (torch.zeros(2, 3), "torch.float32 [2, 3]"),
-        (torch.zeros(2, 3, dtype=torch.float64), "torch.float64 [2, 3]"),
+        (torch.zeros(2, 3, dtype=torch.float64), "torch.float32 [2, 3]"),
         (torch.zeros(3, 2, dtype=torch.long), "torch.int64 [3, 2]"),
         (torch.zeros(6, dtype=torch.long), "torch.int64 [6]"),
         (torch.zeros(2, 3, 1, dtype=torch.long), "torch.int64 [2, 3, 1]"),
         (torch.zeros((), dtype=torch.long), "torch.int64 []"),
-        (torch.eye(2, dtype=torch.long).to_sparse(), "torch.int64 [2, 2]"),
+        (torch.eye(2, dtype=torch.long).to_sparse(), "torch.int64 sparse_coo [2, 2]"),
+        (torch.zeros(2, 3, dtype=torch.bool), "torch.bool [2, 3]"),
+        ([[0], [1]], "a list"),
     ],
 )
-def test_what_are_no_edges_is_told(edges: torch.Tensor, shown: str) -> None:
-    wanted = f"edge_index must be whole numbers [2, edges], not {shown}"
+def test_what_are_no_edges_is_told(edges: object, shown: str) -> None:
+    wanted = f"around: edge_index must be whole numbers [2, edges], not {shown}"
+    program = Program((Edges("around", "edge_index", "x"),), ("x", "edge_index"), "around")
     with pytest.raises(ExecutionError, match=f"^{re.escape(wanted)}$"):
-        neighbours(edges, 3)
+        ProgramModel(program)(torch.zeros(3, 1), edges)
 
 
 def test_sums_of_the_most_neighbours_fit() -> None:

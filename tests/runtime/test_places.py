@@ -261,7 +261,7 @@ def test_all_that_a_call_repeats_is_one_and_new_bounds_replace_old_ones() -> Non
 def test_features_of_other_dimensions_are_refused() -> None:
     model, batch = ProgramModel(summed()), torch.zeros(5, dtype=torch.long)
     for x in (torch.ones(5), torch.ones(()), torch.ones(5, 5, 1)):
-        with pytest.raises(ExecutionError, match=r"rows: features \[nodes, 5\] are expected, not \["):
+        with pytest.raises(ExecutionError, match=r"rows: x must be features \[nodes, 5\], not torch.float32 \["):
             model(x, batch)
     with pytest.raises(ExecutionError, match=r"x is torch\.complex64: kernels take real numbers alone"):
         model(torch.ones(5, 5, dtype=torch.complex64), batch)

@@ -32,8 +32,8 @@ from gnncompress.quantization.lowering.values import stored
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.runtime.executor import step
 from gnncompress.runtime.model import copied
-from gnncompress.runtime.operations import SparseCodes
 from gnncompress.runtime.program import Operation, Place, Program
+from gnncompress.runtime.sparse import SparseCodes
 
 # Calls of so many sizes are compared for each kind of call, if they tell something; of others so many at most.
 CALLS, MOST_CALLS = 3, 10
@@ -280,7 +280,7 @@ def _insist_on_codes(
             "not what the model computes; run it simulated"
         )
     if isinstance(found, SparseCodes):
-        env[operation.out] = SparseCodes(found.starts, found.columns, codes[:, 0].astype(np.int16), found.width)
+        env[operation.out] = SparseCodes(found.pattern, codes[:, 0].astype(np.int16))
     else:
         forced = found.copy()
         forced[:, : codes.shape[1]] = codes
