@@ -36,8 +36,6 @@ from gnncompress.runtime.rounding import (
     SHIFT_2,
 )
 
-pytestmark = pytest.mark.filterwarnings("ignore:this processor has no AVX-512")
-
 WIDTH, ZERO = 5, 3
 # Code c stands for c / 8.
 TABLE = (np.arange(-128, 128, dtype=np.float32) / 8)[:, None]
