@@ -197,4 +197,16 @@ def quantize(
         for spec in {spec.scheme: spec for spec in specs}.values():
             show_points(spec, data_root)
         return
+    if execute == INTEGER and not quiet:
+        _say_what_to_expect()
     carry_out(specs, output, data_root, as_json, quiet, debug)
+
+
+def _say_what_to_expect() -> None:
+    from gnncompress.cli.console import errors
+    from gnncompress.runtime.levels import FASTEST, level
+
+    found = level()
+    if found != FASTEST:
+        text = f"integer execution at level {found.name}: {found.speed}"
+        errors.print(f"[yellow]note:[/] {text}", soft_wrap=True, highlight=False)

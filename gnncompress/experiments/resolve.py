@@ -90,6 +90,10 @@ def resolve(
                 raise UsageError(
                     f"--execute integer: model {chosen.model} has no integer execution; leave the option out"
                 )
+            if settings.get(EXECUTE) == INTEGER:
+                from gnncompress.runtime.levels import level  # which imports numba
+
+                level()  # raises now, not after training, if the environment names one that cannot be used
             if options.get("groups") == 0 and chosen.task in (GRAPHS, MULTILABEL):
                 raise UsageError("--groups 0: the nodes of many graphs cannot have steps of their own; use 1 or more")
             if "protocol" in settings and not finetune:

@@ -10,16 +10,20 @@ from numba.core import types
 from numba.extending import intrinsic
 
 from gnncompress.runtime.vectors import (
+    FLOAT,
     FLOATS,
     INT,
     INTS,
     LANES,
     LONG,
+    SHORTS,
     arrays,
     first_lanes,
     function,
+    has_pairs,
     long,
     loop,
+    pairs,
     splat,
     strips,
     variable,
@@ -58,23 +62,32 @@ def gather(context, x, sources, begin, end, start, sums, row):  # type: ignore[n
 
 
 @intrinsic
-def gather_products(context, weight, inputs, values, begin, end, sums, row):  # type: ignore[no-untyped-def]
-    """Write to sums[row] the sum over k in [begin, end) of values[k] weight[inputs[k]], int32."""
-    signature = types.void(weight, inputs, values, types.int64, types.int64, sums, types.int64)
+def gather_products(context, weight, inputs, values, begin, end, sums, totals, row):  # type: ignore[no-untyped-def]
+    """Write to sums[row] the sum over k in [begin, end) of values[k] weight[inputs[k]], to totals[row] of values[k]."""
+    signature = types.void(weight, inputs, values, types.int64, types.int64, sums, totals, types.int64)
 
     def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
-        weight, inputs, values, begin, end, sums, row = arrays(context, builder, signature.args, given)
+        weight, inputs, values, begin, end, sums, totals, row = arrays(context, builder, signature.args, given)
 
         def make(columns: list[Any]) -> None:
             places = [variable(builder, INTS, ir.Constant(INTS, [0] * LANES)) for _ in columns]
+            total = variable(builder, INT, ir.Constant(INT, 0))
             with loop(builder, begin, end) as (k, _):
                 of_input = builder.load(inputs.at(None, k))
-                value = splat(builder, builder.sext(builder.load(values.at(None, k)), INT), INTS)
+                value = builder.load(values.at(None, k))
+                builder.store(builder.add(builder.load(total), builder.sext(value, INT)), total)
+                # Beside zeros, so that pairs are products: to multiply 32 bits takes processors twice as long.
+                value = splat(builder, (builder.zext if has_pairs() else builder.sext)(value, INT), INTS)
                 for place, at in zip(places, columns, strict=True):
-                    product = builder.mul(value, builder.sext(weight.load(of_input, at), INTS))
+                    codes = builder.sext(weight.load(of_input, at), INTS)
+                    if has_pairs():
+                        product = pairs(builder, *(builder.bitcast(one, SHORTS) for one in (value, codes)))
+                    else:
+                        product = builder.mul(value, codes)
                     builder.store(builder.add(builder.load(place), product), place)
             for place, at in zip(places, columns, strict=True):
                 sums.store(builder.load(place), row, at)
+            builder.store(builder.sitofp(builder.load(total), FLOAT), totals.at(None, row))
 
         strips(builder, sums.size(1), make)
         return context.get_dummy_value()
@@ -101,27 +114,36 @@ def gather_weighted(  # type: ignore[no-untyped-def]
         less = splat(builder, builder.trunc(less, INT), INTS)
         x_zero, x_scale, inverse, zero, low, high = (splat(builder, number, FLOATS) for number in numbers)
         kernels = builder.udiv(weights.size(1), heads)
-        nearest = function(builder, f"llvm.rint.v{LANES}f32", FLOATS, [FLOATS])
-        nothing = ir.Constant(INTS, [0] * LANES)
+        nearest = function(builder, f"llvm.lrint.v{LANES}i32.v{LANES}f32", INTS, [FLOATS])
+
+        def weighted(edge: Any, source: Any, part: Any, column: Any, wanted: Any) -> Any:
+            weight = splat(builder, builder.load(weights.at(edge, part)), FLOATS)
+            codes = x.load_codes(source, builder.add(builder.mul(part, columns), column), wanted)
+            v = builder.fsub(builder.sitofp(builder.sext(codes, INTS), FLOATS), x_zero)
+            return builder.fmul(builder.fmul(v, x_scale), weight)
+
+        def add(message: Any, total: Any) -> None:
+            v = builder.fadd(builder.fmul(message, inverse), zero)
+            # The ends are whole numbers: to clamp and then round gives what the simulation's other order does.
+            v = builder.select(builder.fcmp_ordered("<", v, low), low, v)
+            v = builder.select(builder.fcmp_ordered(">", v, high), high, v)
+            builder.store(builder.add(builder.load(total), builder.call(nearest, [v])), total)
+
         with loop(builder, long(0), heads) as (head, _), loop(builder, long(0), columns, LANES) as (column, _):
-            inside = first_lanes(builder, builder.sub(columns, column))
+            wanted = first_lanes(builder, builder.sub(columns, column))
             total = variable(builder, INTS, less)
-            with loop(builder, begin, end) as (edge, _):
-                source = builder.sext(builder.load(sources.at(None, edge)), LONG)
-                message = variable(builder, FLOATS, ir.Constant(FLOATS, [0.0] * LANES))
-                with loop(builder, long(0), kernels) as (kernel, _):
-                    part = builder.add(builder.mul(head, kernels), kernel)
-                    weight = splat(builder, builder.load(weights.at(edge, part)), FLOATS)
-                    codes = x.load_some(source, builder.add(builder.mul(part, columns), column), inside)
-                    v = builder.fsub(builder.sitofp(builder.sext(codes, INTS), FLOATS), x_zero)
-                    v = builder.fmul(builder.fmul(v, x_scale), weight)
-                    builder.store(builder.fadd(builder.load(message), v), message)
-                v = builder.fadd(builder.fmul(builder.load(message), inverse), zero)
-                v = builder.call(nearest, [v])
-                v = builder.select(builder.fcmp_ordered("<", v, low), low, v)
-                v = builder.select(builder.fcmp_ordered(">", v, high), high, v)
-                found = builder.select(inside, builder.fptosi(v, INTS), nothing)
-                builder.store(builder.add(builder.load(total), found), total)
+            with builder.if_else(builder.icmp_signed("==", kernels, long(1))) as (one, many):
+                with one, loop(builder, begin, end) as (edge, _):
+                    source = builder.sext(builder.load(sources.at(None, edge)), LONG)
+                    add(weighted(edge, source, head, column, wanted), total)
+                with many, loop(builder, begin, end) as (edge, _):
+                    source = builder.sext(builder.load(sources.at(None, edge)), LONG)
+                    message = variable(builder, FLOATS, ir.Constant(FLOATS, [0.0] * LANES))
+                    with loop(builder, long(0), kernels) as (kernel, _):
+                        part = builder.add(builder.mul(head, kernels), kernel)
+                        v = weighted(edge, source, part, column, wanted)
+                        builder.store(builder.fadd(builder.load(message), v), message)
+                    add(builder.load(message), total)
             sums.store(builder.load(total), row, builder.add(builder.mul(head, columns), column))
         return context.get_dummy_value()
 
@@ -157,10 +179,18 @@ def _gather_floats(vectors: int) -> Any:
     return gather
 
 
-def _total(vectors: int) -> Any:
-    """Return the function that adds up the codes in ``vectors`` vectors."""
+def total_of(builder: Any, x: Any, row: Any, column: Any, vectors: int) -> Any:
+    """Return the sum of the codes in some vectors of a row as if every code were 128 larger."""
     width = vectors * LANES
     codes, wide = ir.VectorType(ir.IntType(8), width), ir.VectorType(INT, width)
+    # Unsigned bytes, which processors have an instruction to add up for.
+    found = builder.xor(x.load(row, column, codes), ir.Constant(codes, [128] * width))
+    add_up = function(builder, f"llvm.vector.reduce.add.v{width}i32", INT, [wide])
+    return builder.call(add_up, [builder.zext(found, wide)])
+
+
+def _total(vectors: int) -> Any:
+    """Return the function that adds up the codes in ``vectors`` vectors."""
 
     @intrinsic
     def total(context, x, row, column):  # type: ignore[no-untyped-def]
@@ -169,10 +199,7 @@ def _total(vectors: int) -> Any:
 
         def generate(context, builder, signature, given):  # type: ignore[no-untyped-def]
             x, row, column = arrays(context, builder, signature.args, given)
-            # Unsigned bytes, which processors have an instruction to add up for.
-            found = builder.xor(x.load(row, column, codes), ir.Constant(codes, [128] * width))
-            add_up = function(builder, f"llvm.vector.reduce.add.v{width}i32", INT, [wide])
-            return builder.call(add_up, [builder.zext(found, wide)])
+            return total_of(builder, x, row, column, vectors)
 
         return signature, generate
 

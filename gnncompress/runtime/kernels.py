@@ -132,21 +132,18 @@ def finish_values(sums, totals, zeros, scale, shift, out):  # type: ignore[no-un
 @_compiled
 def values_of(x, table, out):  # type: ignore[no-untyped-def]
     """Write table[x + 128, c], floats, or of a table with one column table[x + 128, 0]."""
+    one = table.shape[1] == 1
     for i in range(out.shape[0]):
         row, found = x[i], out[i]
         for c in range(found.size):
-            found[c] = table[np.int64(row[c]) + 128, c if table.shape[1] > 1 else 0]
+            found[c] = table[np.int64(row[c]) + 128, 0 if one else c]
 
 
 @_compiled
 def multiply_sparse(starts, columns, values, weight, first, last, sums, totals):  # type: ignore[no-untyped-def]
     """Write the product of sparse rows, their values code - zero point, and a weight of codes, and the rows' sums."""
     for i in range(first, last):
-        gather_products(weight, columns, values, starts[i], starts[i + 1], sums, i - first)
-        total = np.int32(0)
-        for k in range(starts[i], starts[i + 1]):
-            total += np.int32(values[k])
-        totals[i - first] = _f(total)
+        gather_products(weight, columns, values, starts[i], starts[i + 1], sums, totals, i - first)
 
 
 @inlined

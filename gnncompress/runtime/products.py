@@ -1,17 +1,10 @@
-"""Products of codes, rounded: by the processor's own instruction where it has one, else by torch.
-
-``torch._int_mm`` runs on oneDNN's kernels of bytes where the processor has any, and on plain loops of torch's where it
-has none. Where the processor has AVX-512 VNNI, tiles that are rounded before they leave the registers take a third
-less.
-"""
+"""Products of codes, rounded or not, at the processor's level."""
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,57 +12,41 @@ import torch
 from gnncompress.runtime import dots
 from gnncompress.runtime.arrays import empty
 from gnncompress.runtime.compiling import compiled
-from gnncompress.runtime.kernels import clamps_of, finish, row_sum, row_sums
+from gnncompress.runtime.kernels import clamps_of, finish, row_sums
+from gnncompress.runtime.levels import level
 from gnncompress.runtime.vectors import LANES
 
-# Set to anything, this keeps to torch.
-PORTABLE = "GNNCOMPRESS_PORTABLE"
-
 _compiled = compiled("contract", "nsz")
-_ROWS, _WIDTH = dots.ROWS, dots.VECTORS * LANES
-_tile, _tile_row, _strip, _strip_row = dots.many_wide, dots.one_wide, dots.many_narrow, dots.one_narrow
+_ROWS = dots.ROWS
+_round_many, _round_one, _add_up_many, _add_up_one = dots.round_many, dots.round_one, dots.add_up_many, dots.add_up_one
 
 
 @dataclass(frozen=True)
 class Weight:
-    """A weight of codes [inputs, outputs], both padded to whole vectors, with what the processor wants of it.
+    """A weight of codes, packed as the processor's level takes it, ready to multiply codes x by.
 
-    ``inputs`` are those that do not pad, ``zero`` is the zero point of what it is multiplied by, and ``has_zeros`` says
-    whether the weight has zero points of its own, which the sums of the rows of x - zero then count for.
-
-    ``less`` is what products of codes x are to be less to be those of x - zero: zero times the weight's sums.
+    ``start`` is where the sums of an output begin, so that they end as those of x - zero. ``has_zeros`` says whether
+    the weight has zero points of its own, which the sums of the rows of x - zero then count for; these are the sums of
+    x ``less`` a number.
     """
 
-    codes: np.ndarray
-    less: np.ndarray
-    packed: np.ndarray | None
+    packed: np.ndarray
     start: np.ndarray
-    inputs: int
-    zero: int
+    less: int
     has_zeros: bool
 
 
-@lru_cache
-def fast() -> bool:
-    """Say whether the processor's own instruction is used; if it has none, say so once."""
-    if os.environ.get(PORTABLE):
-        return False
-    if not dots.available():
-        warnings.warn(
-            "this processor has no AVX-512 VNNI: integer products run through torch._int_mm, more slowly",
-            RuntimeWarning,
-            stacklevel=2,
-        )
-        return False
-    return True
-
-
 def weight(codes: np.ndarray, inputs: int, zero: int, has_zeros: bool) -> Weight:
-    """Return a weight, ready to multiply codes by whose zero point is ``zero``."""
-    sums = codes.sum(0, dtype=np.int32)
+    """Return a weight [inputs or more, outputs], ready to multiply codes by whose zero point is ``zero``.
+
+    Raises:
+        UsageError: if the level that the environment names cannot be used.
+    """
+    chosen = level()
     start = empty((codes.shape[1],), torch.int32)
-    start[...] = -(128 + zero) * sums  # codes enter as unsigned bytes, 128 larger
-    return Weight(codes, zero * sums, dots.packed(codes[:inputs]) if fast() else None, start, inputs, zero, has_zeros)
+    unsigned = 128 if chosen.dtype is np.int8 else 0  # bytes enter unsigned, 128 larger
+    start[...] = -(unsigned + zero) * codes.sum(0, dtype=np.int32)
+    return Weight(dots.packed(codes[:inputs], chosen), start, inputs * zero, has_zeros)
 
 
 def multiply(x: np.ndarray, by: Weight, sums: np.ndarray, totals: np.ndarray) -> None:
@@ -78,12 +55,10 @@ def multiply(x: np.ndarray, by: Weight, sums: np.ndarray, totals: np.ndarray) ->
     ``totals`` are given the sums of the rows, if the weight has zero points.
     """
     if by.has_zeros:
-        row_sums(x, by.inputs * by.zero, totals)
+        row_sums(x, by.less, totals)
     else:
         totals[:] = 0
-    if len(x):
-        torch._int_mm(torch.from_numpy(x), torch.from_numpy(by.codes), out=torch.from_numpy(sums))
-        sums -= by.less
+    _sums(x, by.packed, by.start, sums)
 
 
 def bound(
@@ -92,40 +67,39 @@ def bound(
 ) -> Callable[[], object]:  # fmt: skip
     """Return what writes a product's codes; ``rooms()`` are room for the product and for the sums of rows.
 
-    ``fits`` says that all values surely fit into 32 bits.
+    ``fits`` says that all values surely fit into 32 bits; only then are they rounded while in registers.
     """
-    if by.packed is not None and fits:
-        less = by.inputs * by.zero
-        return partial(_product, x, by.packed, by.start, by.has_zeros, less, numbers, second, other, out)
+    if fits:
+        return partial(_product, x, by.packed, by.start, by.has_zeros, by.less, numbers, second, other, out)
     sums, totals = rooms()
 
-    def portable() -> None:
+    def in_two_steps() -> None:
         multiply(x, by, sums, totals)
         finish(sums, totals, numbers, second, other, out)
 
-    return portable
+    return in_two_steps
 
 
 @_compiled
 def _product(x, packed, start, has_zeros, less, numbers, second, other, out):  # type: ignore[no-untyped-def]
-    totals, clamps, i = np.empty(LANES, np.float32), clamps_of(numbers, second), 0
+    totals, room = np.empty(LANES, np.float32), np.empty((_ROWS, x.shape[1]), packed.dtype)
+    clamps, i = clamps_of(numbers, second), 0
     while i < len(out):
-        many = i + _ROWS <= len(out)
-        if has_zeros and many:
-            dots.totals_of_many(x, i, less, totals)
-        elif has_zeros:
-            totals[0] = row_sum(x, i, less)
-        column = 0
-        while column + _WIDTH <= out.shape[1]:
-            if many:
-                _tile(x, i, packed, start, totals, has_zeros, numbers, clamps, second, other, out, column)
-            else:
-                _tile_row(x, i, packed, start, totals, has_zeros, numbers, clamps, second, other, out, column)
-            column += _WIDTH
-        while column < out.shape[1]:
-            if many:
-                _strip(x, i, packed, start, totals, has_zeros, numbers, clamps, second, other, out, column)
-            else:
-                _strip_row(x, i, packed, start, totals, has_zeros, numbers, clamps, second, other, out, column)
-            column += LANES
-        i += _ROWS if many else 1
+        if i + _ROWS <= len(out):
+            _round_many(x, i, room, packed, start, has_zeros, less, totals, numbers, clamps, second, other, out)
+            i += _ROWS
+        else:
+            _round_one(x, i, room, packed, start, has_zeros, less, totals, numbers, clamps, second, other, out)
+            i += 1
+
+
+@_compiled
+def _sums(x, packed, start, sums):  # type: ignore[no-untyped-def]
+    room, i = np.empty((_ROWS, x.shape[1]), packed.dtype), 0
+    while i < len(sums):
+        if i + _ROWS <= len(sums):
+            _add_up_many(x, i, room, packed, start, sums)
+            i += _ROWS
+        else:
+            _add_up_one(x, i, room, packed, start, sums)
+            i += 1

@@ -18,8 +18,9 @@ from numba.core.registry import cpu_target
 LANES = 16
 # So many vectors side by side are a whole register of codes.
 GROUP = 4
-INT, LONG, FLOAT = ir.IntType(32), ir.IntType(64), ir.FloatType()
+SHORT, INT, LONG, FLOAT = ir.IntType(16), ir.IntType(32), ir.IntType(64), ir.FloatType()
 BYTES, INTS, FLOATS = (ir.VectorType(kind, LANES) for kind in (ir.IntType(8), INT, FLOAT))
+SHORTS = ir.VectorType(SHORT, 2 * LANES)  # as long as INTS
 _OF = {types.int8: BYTES, types.int32: INTS, types.float32: FLOATS}
 
 
@@ -72,6 +73,22 @@ class Array:
         )
         align = ir.Constant(INT, self.kind.dtype.bitwidth // 8)
         return self.builder.call(load, [pointer, align, wanted, ir.Constant(vector, [0] * LANES)])
+
+    def load_codes(self, row: Any, column: Any, wanted: Any) -> Any:
+        """Return the vector of codes that begins at one, anything where it is not ``wanted``.
+
+        Nothing behind the array is read. Only there are bytes masked, one by one on processors without AVX-512.
+        """
+        builder = self.builder
+        end = builder.gep(self.made.data, [self.made.nitems])
+        left = builder.sub(builder.ptrtoint(end, LONG), builder.ptrtoint(self.at(row, column), LONG))
+        found = cgutils.alloca_once(builder, BYTES)
+        with builder.if_else(builder.icmp_signed(">=", left, long(LANES)), likely=True) as (inside, over):
+            with inside:
+                builder.store(self.load(row, column), found)
+            with over:
+                builder.store(self.load_some(row, column, wanted), found)
+        return builder.load(found)
 
     def store(self, vector: Any, row: Any, column: Any) -> None:
         """Write a vector from a value on."""
@@ -129,13 +146,33 @@ def choose(builder: Any, value: Any, ways: Mapping[int, Callable[[], None]]) -> 
             way()
 
 
-def strips(builder: Any, width: Any, make: Callable[[list[Any]], None]) -> None:
-    """Add what is done to the columns of a row: of GROUP vectors together, then of each that is left."""
-    whole = builder.and_(width, long(-GROUP * LANES))
-    with loop(builder, long(0), whole, GROUP * LANES) as (column, _):
-        make([builder.add(column, long(number * LANES)) for number in range(GROUP)])
+def strips(builder: Any, width: Any, make: Callable[[list[Any]], None], group: int = GROUP) -> None:
+    """Add what is done to the columns of a row: of ``group`` vectors together, then of each that is left."""
+    whole = builder.and_(width, long(-group * LANES)) if group > 1 else long(0)
+    if group > 1:
+        with loop(builder, long(0), whole, group * LANES) as (column, _):
+            make([builder.add(column, long(number * LANES)) for number in range(group)])
     with loop(builder, whole, width, LANES) as (column, _):
         make([column])
+
+
+def has_pairs() -> bool:
+    """Say whether the processor has an instruction for ``pairs``."""
+    return has("avx2")
+
+
+def pairs(builder: Any, first: Any, second: Any) -> Any:
+    """Return first[2 i] second[2 i] + first[2 i + 1] second[2 i + 1] of 2 LANES numbers of 16 bits each, int32."""
+    if has("avx512bw"):
+        return builder.call(function(builder, "llvm.x86.avx512.pmaddw.d.512", INTS, [SHORTS] * 2), [first, second])
+    kind, made = ir.VectorType(SHORT, LANES), ir.VectorType(INT, LANES // 2)
+    multiply = function(builder, "llvm.x86.avx2.pmadd.wd", made, [kind] * 2)
+    halves = []
+    for begin in (0, LANES):
+        half = ir.Constant(INTS, list(range(begin, begin + LANES)))
+        given = [builder.shuffle_vector(one, one, half) for one in (first, second)]
+        halves.append(builder.call(multiply, given))
+    return builder.shuffle_vector(*halves, ir.Constant(INTS, list(range(LANES))))
 
 
 def narrowed(builder: Any, vectors: Sequence[Any]) -> Any:

@@ -310,6 +310,36 @@ def test_doctor_tells(counters: Path) -> None:
     assert found["--energy rapl"]["works"]
     assert "(rapl)" in found["--energy rapl"]["seen"]
     assert "takes rapl" in found["--energy auto"]["seen"]
+    assert found["integer execution"]["works"]
+
+
+@pytest.fixture
+def level(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
+    """What the doctor finds of integer execution at a level; nothing else is looked at."""
+    monkeypatch.setattr("gnncompress.profiling.doctor.examine", list)
+
+    def found(name: str) -> dict[str, Any]:
+        monkeypatch.setenv("GNNCOMPRESS_LEVEL", name)
+        done = cli("doctor", "--json")
+        assert (done.code, done.err) == (0, "")
+        (one,) = done.json
+        assert one["what"] == "integer execution"
+        return one
+
+    return found
+
+
+def test_doctor_names_the_level_of_integer_execution(level: Callable[[str], dict[str, Any]]) -> None:
+    found = level("exact-f32")
+    assert found["works"]
+    assert found["seen"] == "level exact-f32: float32 products in sums short enough to be exact"
+    assert "four times as long as with AVX-512 VNNI" in found["advice"]
+
+
+def test_doctor_says_that_a_level_cannot_be_used(level: Callable[[str], dict[str, Any]]) -> None:
+    found = level("avx9")
+    assert not found["works"]
+    assert found["seen"].startswith("GNNCOMPRESS_LEVEL=avx9: there is no such level; use one of: ")
 
 
 def test_foreign_load_is_warned_of(cli: Cli, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from torch_geometric.nn import GraphSAGE
 
 import gnncompress
 from gnncompress.checkpoints import load_checkpoint
+from gnncompress.runtime.levels import FASTEST, LEVELS, VARIABLE
 from tests.conftest import Result, one_line
 
 Cli = Callable[..., Result]
@@ -252,6 +253,33 @@ def test_integer_execution(cli: Cli, runs: Path) -> None:
     torch.testing.assert_close(floats[1](x, edges), floats[0](x, edges), rtol=1e-4, atol=1e-4)
     with pytest.raises(gnncompress.GnncompressError, match="unknown execute 'fast'"):
         gnncompress.load_model(path, execute="fast")
+
+
+@pytest.mark.parametrize("level", [one.name for one in LEVELS if one.available])
+def test_what_to_expect_of_integer_execution_is_said_first(
+    level: str, cli: Cli, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, level)
+    options = ["--scheme", "ptq-int8", "--execute", "integer", *QUICK, "-o", runs]
+    lines = cli("quantize", *options).err.splitlines()
+    assert "RuntimeWarning" not in " ".join(lines)
+    if level == FASTEST.name:
+        assert not [line for line in lines if line.startswith("note:")]
+    else:
+        assert lines[0].startswith(f"note: integer execution at level {level}: products take about ")
+        assert len([line for line in lines if line.startswith("note:")]) == 1
+    assert "note:" not in cli("quantize", *options, "--quiet").err
+    assert "note:" not in cli("quantize", "--scheme", "ptq-int8", *QUICK, "-o", runs).err
+
+
+def test_a_level_that_cannot_be_used_is_told_before_training(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, "fast")
+    result = cli("quantize", "--scheme", "dq-int8", "--execute", "integer", *QUICK, "-o", tmp_path)
+    assert result.code == 2
+    one_line(result, "GNNCOMPRESS_LEVEL=fast: there is no such level; use one of: ", "exact-f32")
+    assert not [path for path in tmp_path.iterdir() if not path.name.startswith(".")]
 
 
 def test_integer_execution_beside_schemes_that_have_none(cli: Cli, runs: Path) -> None:

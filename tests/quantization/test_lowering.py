@@ -27,6 +27,7 @@ from gnncompress.quantization.lowering.tracing import lower
 from gnncompress.quantization.lowering.values import STORED, fit_codes, fit_values
 from gnncompress.quantization.prepare import quantizers
 from gnncompress.quantization.quantizer import Quantizer
+from gnncompress.runtime.levels import LEVELS, VARIABLE
 from gnncompress.runtime.model import ProgramModel
 from gnncompress.runtime.operations import LookUp, Rescale
 
@@ -112,12 +113,17 @@ def test_all_bits_and_grids(name: str, scheme: str, settings: dict[str, str]) ->
     insist_on_the_same(model, gnncompress.to_integer(model), inputs(name))
 
 
-@pytest.mark.parametrize("name", ["gin", "gcn", "spline", "graphsage"])
-def test_products_by_torch_give_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", ["gin", "gcn", "gat", "graphsage", "spline"])
+def test_all_levels_give_the_same_bits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data = quantized(name), inputs(name)
-    expected = gnncompress.to_integer(model)(*data)
-    monkeypatch.setattr("gnncompress.runtime.products.fast", lambda: False)
-    assert torch.equal(gnncompress.to_integer(model)(*data), expected)
+    found = {}
+    for level in [one for one in LEVELS if one.available]:
+        monkeypatch.setenv(VARIABLE, level.name)
+        found[level.name] = gnncompress.to_integer(model)(*data)
+    portable = found[LEVELS[-1].name]
+    assert portable.std() > 0
+    for result in found.values():
+        assert torch.equal(result, portable)
 
 
 @pytest.mark.parametrize("name", ["gcn", "spline"])

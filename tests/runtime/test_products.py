@@ -1,22 +1,26 @@
-"""Products of codes: the processor's own instruction and torch give the same codes, those of numpy."""
+"""Products of codes: every level of the processor gives the same bits, those of whole numbers."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+import llvmlite.binding
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gnncompress.runtime import arrays, dots, products, vectors
+from gnncompress.runtime import arrays, dots, products
+from gnncompress.runtime.levels import LEVELS, VARIABLE, Level
 from gnncompress.runtime.model import ProgramModel
+from gnncompress.runtime.operations import Linear
+from gnncompress.runtime.program import Program
 from gnncompress.runtime.rounding import ADD, AGAIN, MINUS_ZERO, NONE, SCALE, SCALE_2, SHIFT, fit
 from gnncompress.runtime.vectors import padded
 from tests.runtime.helpers import (
@@ -32,78 +36,110 @@ from tests.runtime.helpers import (
     rounded_twice,
     slack_of,
 )
-from tests.runtime.test_executor import features, small, some_edges
+from tests.runtime.test_executor import WIDTH, features, small, some_edges
 
-needs_instruction = pytest.mark.skipif(not dots.available(), reason="this processor has no AVX-512 VNNI")
-PATHS = [pytest.param(False, id="torch"), pytest.param(True, id="instruction", marks=needs_instruction)]
+USABLE = [level for level in LEVELS if level.available]
+EACH = pytest.mark.parametrize("level", USABLE, ids=lambda level: level.name)
 some = settings(max_examples=25, deadline=None)
-# Around the tiles of six rows by 64 columns.
-rows_of = st.sampled_from([0, 1, 2, 5, 6, 7, 12, 13, 40])
+# Around the tiles of four rows by 64 columns.
+rows_of = st.sampled_from([0, 1, 2, 3, 4, 5, 8, 13, 40])
 widths = st.sampled_from([1, 15, 16, 17, 48, 63, 64, 65, 80, 128, 150])
-inputs_of = st.sampled_from([1, 3, 4, 16, 17, 64, 100])
+# Around the steps of two and four inputs, and the sums that float32 has: 514 times 255 times 128, 1024 times 128 twice.
+inputs_of = st.sampled_from([1, 2, 3, 4, 5, 16, 17, 64, 100, 513, 514, 515, 1023, 1024, 1025, 2049, 3000])
 zeros = st.sampled_from([-128, -3, 0, 1, 127])
 
 
 @contextmanager
-def path(instruction: bool) -> Iterator[None]:
-    """Products on the processor's own instruction, or on torch."""
+def forced(level: Level) -> Iterator[None]:
+    """Products at a level."""
     with pytest.MonkeyPatch.context() as patch:
-        if instruction:
-            patch.delenv(products.PORTABLE, raising=False)
-        else:
-            patch.setenv(products.PORTABLE, "1")
-        products.fast.cache_clear()
+        patch.setenv(VARIABLE, level.name)
         yield
-    products.fast.cache_clear()
-
-
-@pytest.fixture
-def undecided() -> Iterator[None]:
-    """Let ``fast`` decide anew."""
-    products.fast.cache_clear()
-    yield
-    products.fast.cache_clear()
 
 
 def product(
-    instruction: bool, x: np.ndarray, weight: np.ndarray, inputs: int, zero: int, numbers: np.ndarray,
+    level: Level, x: np.ndarray, weight: np.ndarray, inputs: int, zero: int, numbers: np.ndarray,
     second: int = NONE, other: np.ndarray = NO_OTHER,
 ) -> np.ndarray:  # fmt: skip
     """The rounded product; the rows around it must stay as they are."""
     room = arrays.codes(len(x) + 2, weight.shape[1])
     room[...] = POISON
     totals, sums = np.full(len(x), POISON, np.float32), np.full((len(x), weight.shape[1]), POISON, np.int32)
-    with path(instruction):
+    with forced(level):
         by = products.weight(weight, inputs, zero, bool(numbers[MINUS_ZERO].any()))
-        assert (by.packed is not None) == instruction
-        fits = fit(numbers, second, 2.0**32, numbers[SCALE], numbers[SHIFT]) and other.dtype == np.int8
-        products.bound(x, by, numbers, fits, second, other, room[1:-1], lambda: (sums, totals))()
+    assert by.packed.dtype == level.dtype
+    fits = fit(numbers, second, 2.0**32, numbers[SCALE], numbers[SHIFT]) and other.dtype == np.int8
+    products.bound(x, by, numbers, fits, second, other, room[1:-1], lambda: (sums, totals))()
     assert (room[[0, -1]] == POISON).all()
     return room[1:-1]
 
 
-@pytest.mark.parametrize("instruction", PATHS)
+def sums_of(
+    level: Level, x: np.ndarray, weight: np.ndarray, inputs: int, zero: int, has_zeros: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """The sums of a product, and those of the rows; the row behind must stay as it is."""
+    with forced(level):
+        by = products.weight(weight, inputs, zero, has_zeros)
+    sums, totals = np.full((len(x) + 1, weight.shape[1]), POISON, np.int32), np.full(len(x), POISON, np.float32)
+    products.multiply(x, by, sums[:-1], totals)
+    assert (sums[-1] == POISON).all()
+    return sums[:-1], totals
+
+
+@EACH
 @some
 @given(rows=rows_of, inputs=inputs_of, width=widths, zero=zeros, seed=SEEDS, has_zeros=st.booleans())
 def test_sums_are_exact(
-    instruction: bool, rows: int, inputs: int, width: int, zero: int, seed: int, has_zeros: bool
+    level: Level, rows: int, inputs: int, width: int, zero: int, seed: int, has_zeros: bool
 ) -> None:
     rng = np.random.default_rng(seed)
     x, weight = random_codes(rng, rows, inputs), random_codes(rng, padded(inputs), width)
     weight[inputs:] = 0
-    with path(instruction):
-        by = products.weight(weight, inputs, zero, has_zeros)
-    sums, totals = np.full((rows, weight.shape[1]), POISON, np.int32), np.full(rows, POISON, np.float32)
-    products.multiply(x, by, sums, totals)
+    sums, totals = sums_of(level, x, weight, inputs, zero, has_zeros)
     left = x.astype(np.int64) - zero
     np.testing.assert_array_equal(sums, left @ weight.astype(np.int64))
     np.testing.assert_array_equal(totals, left[:, :inputs].sum(1) if has_zeros else np.zeros(rows))
 
 
+@EACH
+@pytest.mark.parametrize("zero", [-128, 0, 127])
+@pytest.mark.parametrize(("code", "weight"), [(-128, -128), (-128, 127), (127, -128), (127, 127)])
+@pytest.mark.parametrize("inputs", [512, 513, 514, 515, 1024, 1025, 2048, 4097, 60000])
+def test_the_largest_sums_are_exact(level: Level, inputs: int, code: int, weight: int, zero: int) -> None:
+    # All but one product push the sum to one side; odd sums beyond 2^24 are those that float32 has not.
+    x, weights = arrays.codes(5, inputs), arrays.codes(padded(inputs), 80)
+    x[...], weights[...] = 0, 0
+    x[:, :inputs], weights[:inputs] = code, weight
+    x[:, inputs // 2], weights[inputs // 2] = np.arange(-2, 3), 1
+    sums, _ = sums_of(level, x, weights, inputs, zero, False)
+    expected = (x.astype(np.int64) - zero)[:, :inputs] @ weights[:inputs].astype(np.int64)
+    np.testing.assert_array_equal(sums, expected)
+
+
+@EACH
+def test_threads_share_a_weight(level: Level) -> None:
+    rng = np.random.default_rng(0)
+    x, weight = random_codes(rng, 400, 1500), random_codes(rng, padded(1500), 40)
+    weight[1500:] = 0
+    with forced(level):
+        by = products.weight(weight, 1500, 5, True)
+    sums, totals = np.empty((400, weight.shape[1]), np.int32), np.empty(400, np.float32)
+
+    def part(begin: int) -> None:
+        rows = slice(begin, begin + 50)
+        products.multiply(x[rows], by, sums[rows], totals[rows])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(part, range(0, 400, 50)))
+    left = x.astype(np.int64) - 5
+    np.testing.assert_array_equal(sums, left @ weight.astype(np.int64))
+    np.testing.assert_array_equal(totals, left[:, :1500].sum(1))
+
+
 @pytest.mark.parametrize(("second", "kind"), SECONDS)
 @some
 @given(rows=rows_of, inputs=inputs_of, width=widths, zero=zeros, seed=SEEDS, exact=st.booleans(), plain=st.booleans())
-def test_both_paths_give_the_codes_of_whole_numbers(
+def test_all_levels_give_the_codes_of_whole_numbers(
     second: int, kind: type, rows: int, inputs: int, width: int, zero: int, seed: int, exact: bool, plain: bool
 ) -> None:
     rng = np.random.default_rng(seed)
@@ -114,112 +150,125 @@ def test_both_paths_give_the_codes_of_whole_numbers(
         numbers[MINUS_ZERO] = 0
     other = random_others(rng, rows, width, second, kind)
     given = x, weight, inputs, zero, numbers, second, other
-    by_torch = product(False, *given)
+    found = {level.name: product(level, *given) for level in USABLE}
+    portable = found[LEVELS[-1].name]
 
     left = x[:, :inputs].astype(np.int64) - zero
     number = numbers[:, :width].astype(np.float64)
     v = left @ weight[:inputs, :width].astype(np.int64) + number[MINUS_ZERO] * left.sum(1, keepdims=True)
     v = Span(v, v).scaled(number[SCALE], number[SHIFT])
-    assert_within(by_torch[:, :width], rounded_twice(v, number, second, other[:, :width], slack_of(exact)))
-    assert (by_torch[:, width:] == 0).all()
-    if dots.available():
-        np.testing.assert_array_equal(product(True, *given), by_torch)
+    assert_within(portable[:, :width], rounded_twice(v, number, second, other[:, :width], slack_of(exact)))
+    assert (portable[:, width:] == 0).all()
+    for name, codes in found.items():
+        np.testing.assert_array_equal(codes, portable, err_msg=name)
 
 
-@pytest.mark.parametrize("instruction", PATHS)
+@EACH
 @pytest.mark.parametrize("zero", [-128, 127])
 @pytest.mark.parametrize(("code", "weight"), [(-128, -128), (-128, 127), (127, -128), (127, 127)])
-def test_the_largest_products_do_not_saturate(instruction: bool, zero: int, code: int, weight: int) -> None:
+def test_the_largest_products_do_not_saturate(level: Level, zero: int, code: int, weight: int) -> None:
     inputs = 4096
     x, weights = np.full((7, inputs), code, np.int8), np.full((inputs, 80), weight, np.int8)
     sum_of_all = inputs * (code - zero) * weight
     numbers = arrays.numbers(80, {SCALE: 2.0**-22, SHIFT: 0.25})
-    found = product(instruction, x, weights, inputs, zero, numbers)
+    found = product(level, x, weights, inputs, zero, numbers)
     assert (found == np.rint(sum_of_all * 2.0**-22 + 0.25)).all()
 
 
 @pytest.mark.parametrize("second", [NONE, AGAIN])
-@pytest.mark.parametrize("instruction", PATHS)
-def test_values_beyond_all_whole_numbers_become_the_ends(instruction: bool, second: int) -> None:
+@EACH
+def test_values_beyond_all_whole_numbers_become_the_ends(level: Level, second: int) -> None:
     x = np.tile(np.array([[-3], [0], [2]], np.int8), (3, 16))
     numbers = arrays.numbers(64, {SCALE: 1e12, SCALE_2: 1e12})
-    found = product(instruction, x, np.ones((16, 64), np.int8), 16, 0, numbers, second)
+    found = product(level, x, np.ones((16, 64), np.int8), 16, 0, numbers, second)
     assert found[:, 0].tolist() == [-128, 0, 127] * 3
     assert (found == found[:, :1]).all()
 
 
 @pytest.mark.parametrize("second", [NONE, AGAIN, ADD])
-@pytest.mark.parametrize("instruction", PATHS)
-def test_halves_are_rounded_to_even(instruction: bool, second: int) -> None:
+@EACH
+def test_halves_are_rounded_to_even(level: Level, second: int) -> None:
     x = np.zeros((8, 16), np.int8)
     x[:, 0] = [-5, -3, -2, -1, 1, 2, 3, 5]
     weight = np.zeros((16, 16), np.int8)
     weight[0] = 1
     numbers = arrays.numbers(16, {SCALE: 0.5, SCALE_2: 1})
     other = np.zeros((8, 16), np.int8) if second == ADD else NO_OTHER
-    found = product(instruction, x, weight, 16, 0, numbers, second, other)
+    found = product(level, x, weight, 16, 0, numbers, second, other)
     assert found[:, 3].tolist() == [-2, -2, -1, 0, 0, 1, 2, 2]
     assert (found == found[:, :1]).all()
 
 
-@pytest.mark.usefixtures("undecided")
-@pytest.mark.parametrize("value", ["1", "0", "yes"])
-def test_the_environment_keeps_products_to_torch(value: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("GNNCOMPRESS_PORTABLE", value)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert not products.fast()
-        assert products.weight(np.zeros((16, 16), np.int8), 16, 0, False).packed is None
+def test_weights_are_packed_by_steps_of_the_level() -> None:
+    weight = np.arange(5 * 16, dtype=np.int8).reshape(5, 16)
+    for level in LEVELS:
+        packed = dots.packed(weight, level)
+        steps = -(-5 // level.together)
+        assert (packed.dtype, packed.shape) == (level.dtype, (steps, 16 * level.together))
+        rows = packed.reshape(steps, 16, level.together).transpose(0, 2, 1).reshape(-1, 16)
+        np.testing.assert_array_equal(rows[:5], weight)
+        assert (rows[5:] == 0).all()
 
 
-@needs_instruction
-@pytest.mark.usefixtures("undecided")
-def test_a_processor_with_the_instruction_uses_it_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GNNCOMPRESS_PORTABLE", raising=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert products.fast()
-        assert products.weight(np.zeros((16, 16), np.int8), 16, 0, False).packed is not None
+def without_avx512() -> str:
+    """This processor's features but for those of AVX-512, as numba's setting has them."""
+    found = llvmlite.binding.get_host_cpu_features()
+    return ",".join(f"{'+' if has and 'avx512' not in name else '-'}{name}" for name, has in sorted(found.items()))
 
 
-@pytest.mark.usefixtures("undecided")
-def test_a_processor_without_the_instruction_is_told_of_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("GNNCOMPRESS_PORTABLE", raising=False)
-    monkeypatch.setattr(dots, "available", lambda: False)
-    codes = np.ones((16, 16), np.int8)
-    with pytest.warns(RuntimeWarning, match=r"no AVX-512 VNNI: integer products run through torch\._int_mm"):
-        by = products.weight(codes, 16, 0, False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert products.weight(codes, 16, 0, False).packed is None
-        assert not products.fast()
-    assert by.packed is None
-    sums = np.zeros((2, 16), np.int32)
-    products.multiply(np.ones((2, 16), np.int8), by, sums, np.zeros(2, np.float32))
-    assert (sums == 16).all()
+HAS_AVX2 = bool(llvmlite.binding.get_host_cpu_features().get("avx2"))
+
+
+def dyadic() -> Program:
+    """Products, rounded and not, of sums of neighbours; the same without fused multiply-add: nothing is cut off."""
+    rng = np.random.default_rng(7)
+    first, last = random_codes(rng, 16, 80), random_codes(rng, 80, 3)
+    first[WIDTH:] = 0
+    rounded, values = {MINUS_ZERO: -2, SCALE: 2.0**-7, SHIFT: 0.5}, {MINUS_ZERO: 3, SCALE: 0.25, SHIFT: 1}
+    *before, _, _ = small().operations
+    return Program(
+        (
+            *before,
+            Linear("product", "sums", first, WIDTH, 3, arrays.numbers(80, rounded), 80),
+            Linear("out", "product", last, 80, -5, arrays.numbers(3, values)[: SHIFT + 1], 3, floats=True),
+        ),
+        ("x", "edge_index"),
+        "out",
+        3,
+    )
 
 
 @pytest.mark.parametrize(
-    ("features", "wanted"), [("+avx2,+avx512vnni", True), ("+avx2,-avx512vnni", False), ("", False)]
+    ("processor", "feature_list", "level"),
+    [
+        pytest.param("generic", "", "exact-f32", id="generic"),
+        pytest.param(
+            "haswell",
+            without_avx512(),
+            "avx2",
+            id="avx2",
+            marks=pytest.mark.skipif(not HAS_AVX2, reason="this processor has no AVX2"),
+        ),
+    ],
 )
-def test_the_instruction_is_asked_for(features: str, wanted: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(vectors, "features_of_target", lambda: features)
-    assert dots.available.__wrapped__() is wanted
-
-
-def test_processors_without_wide_vectors_give_the_same(tmp_path: Path) -> None:
+def test_processors_without_wide_vectors_give_the_same(
+    processor: str, feature_list: str, level: str, tmp_path: Path
+) -> None:
     script = (
         "import sys, numpy as np\n"
-        "from gnncompress.runtime import dots\n"
+        "from gnncompress.runtime.levels import level\n"
         "from gnncompress.runtime.model import ProgramModel\n"
-        "from tests.runtime.test_executor import features, small, some_edges\n"
-        "assert not dots.available()\n"
-        "np.save(sys.argv[1], ProgramModel(small())(features(90), some_edges(90, 300)).numpy())\n"
+        "from tests.runtime.test_executor import features, some_edges\n"
+        "from tests.runtime.test_products import dyadic\n"
+        "assert level().name == sys.argv[2]\n"
+        "np.save(sys.argv[1], ProgramModel(dyadic())(features(90), some_edges(90, 300)).numpy())\n"
     )
-    plain = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    given = [sys.executable, "-W", "ignore", "-c", script, str(tmp_path / "found.npy")]
+    other = {"NUMBA_CPU_NAME": processor, "NUMBA_CPU_FEATURES": feature_list}
+    kept = {name: value for name, value in os.environ.items() if name != VARIABLE}
+    given = [sys.executable, "-c", script, str(tmp_path / "found.npy"), level]
     root = Path(__file__).parents[2]
-    made = subprocess.run(given, env={**os.environ, **plain}, cwd=root, capture_output=True, text=True, check=False)
+    made = subprocess.run(given, env={**kept, **other}, cwd=root, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stderr
-    wanted = ProgramModel(small())(features(90), some_edges(90, 300)).numpy()
+    assert "Warning" not in made.stderr
+    wanted = ProgramModel(dyadic())(features(90), some_edges(90, 300)).numpy()
     np.testing.assert_array_equal(np.load(tmp_path / "found.npy"), wanted)
