@@ -120,7 +120,7 @@ def cora(kind: str) -> tuple[Calls, str, int]:
 
 def quantized(model: nn.Module, *data: Tensor) -> tuple[nn.Module, nn.Module]:
     """Return the model quantized to 8 bits, simulated and in whole numbers."""
-    simulated = prepare(copy.deepcopy(model), "dq-int8").eval()
+    simulated = prepare(copy.deepcopy(model), "dq-int8", calibration="minmax").eval()
     calibrate(simulated, lambda: simulated(*data))
     freeze(simulated)
     return simulated, to_integer(simulated)

@@ -20,11 +20,15 @@ CONFIGS = tuple(f"{gradient}-{observer}" for gradient in ("ste", "gc") for obser
 _USUAL = {"ptq": "ste-mom", "qat": "ste-mom", "dq": "ste-mom"}
 # How a quantized model computes: in floats what few bits would give, or in whole numbers.
 SIMULATED, INTEGER = "simulated", "integer"
+# How ranges are made of the batches of calibration: of several ways the one whose outputs are best, or one of them.
+AUTO, OBSERVER = "auto", "observer"
+CALIBRATIONS = (AUTO, "minmax", "percentile", "mse", OBSERVER)
 # Options that only some kinds of scheme have.
 _KINDS = {
+    "calibration": ("ptq", "qat", "dq"),
     "config": ("ptq", "qat", "dq"),
     "observer": ("ptq", "qat", "dq"),
-    "gradient": ("ptq", "qat", "dq"),
+    "gradient": ("qat", "dq"),
     "weights": ("ptq", "qat", "dq"),
     "head_bits": ("ptq", "qat", "dq"),
     "draw": ("dq",),
@@ -44,11 +48,14 @@ class Scheme:
 
     kind: fp32 (not at all, the control), ptq (ranges from calibration only), qat, dq (with protected nodes), a2q
     (steps and bits are learnt). ``observer`` abs, mom or per and ``gradient`` ste or gc are those of ``Quantizer``.
-    ``weights`` have one grid a tensor or one a channel. Linear layers outside the convolutions, such as those after
-    pooling, have at least ``head_bits``. ``protect`` is the probability with which the node of lowest
-    degree is protected, nearly, and ``protect_more`` how much more that of the highest; a mask is drawn for each
-    ``draw``, a forward pass or a layer. ``groups`` is how many steps and bits A2Q's rows share; 0: each row has its
-    own, as the nodes of one graph may. ``target_bits`` is A2Q's memory target for each value, sign included.
+    ``calibration`` is how ``calibrate`` makes ranges of all batches: minmax, percentile, mse, observer (as ``observer``
+    makes them) or auto, the one of these with the least error of the model's output; a ptq scheme that is given an
+    observer is calibrated by it. ``weights`` have one grid a tensor or one a channel. Linear layers outside the
+    convolutions, such as those after pooling, have at least ``head_bits``. ``protect`` is the probability with which
+    the node of lowest degree is protected, nearly, and ``protect_more`` how much more that of the highest; a mask is
+    drawn for each ``draw``, a forward pass or a layer. ``groups`` is how many steps and bits A2Q's rows share; 0: each
+    row has its own, as the nodes of one graph may. ``target_bits`` is A2Q's memory target for each value, sign
+    included.
 
     Source: Tailor et al., Degree-Quant, ICLR 2021; Zhu et al., A2Q, ICLR 2023; configurations arXiv 2510.22058.
     Deviation: Degree-Quant gives all layers the same bits, which is head_bits=2 here. What a sum over the nodes of
@@ -60,6 +67,7 @@ class Scheme:
     bits: int
     observer: str = "abs"
     gradient: str = "ste"
+    calibration: str = AUTO
     weights: str = "tensor"
     head_bits: int = 8
     protect: float = 0.0
@@ -100,7 +108,7 @@ def scheme(name: str, config: str | None = None, **settings: Any) -> Scheme:
     large sums: on PROTEINS (GIN, 8 bits, three folds) gc-per reached 0.68 and ste-mom 0.74.
 
     Raises:
-        UsageError: if the name, the configuration or a setting is unknown.
+        UsageError: if the name, the configuration or a setting is unknown, or settings contradict each other.
     """
     if name not in SCHEMES:
         raise UsageError(unknown("scheme", name, SCHEMES))
@@ -117,8 +125,16 @@ def scheme(name: str, config: str | None = None, **settings: Any) -> Scheme:
     for key in settings:
         if key not in _SETTINGS:
             raise UsageError(f"scheme {name}: {unknown('setting', key, _SETTINGS)}")
+    if made.kind == "ptq" and settings.get("observer") is not None:  # there is no training that it could be meant for
+        if settings.get("calibration") not in (None, OBSERVER):
+            raise UsageError(
+                f"scheme {name}: calibration {settings['calibration']} does not use observer {settings['observer']}; "
+                "leave one of them out"
+            )
+        settings["calibration"] = OBSERVER
     made = replace(made, **{key: value for key, value in settings.items() if value is not None})
-    for setting, known in (("weights", ("tensor", "channel")), ("draw", ("forward", "layer"))):
+    choices = {"weights": ("tensor", "channel"), "draw": ("forward", "layer"), "calibration": CALIBRATIONS}
+    for setting, known in choices.items():
         if getattr(made, setting) not in known:
             raise UsageError(unknown(setting, getattr(made, setting), known))
     if made.head_bits not in BITS:
@@ -128,11 +144,13 @@ def scheme(name: str, config: str | None = None, **settings: Any) -> Scheme:
     return made
 
 
-def configuration(name: str, config: str | None, observer: str | None, gradient: str | None) -> str | None:
+def configuration(
+    name: str, config: str | None, observer: str | None, gradient: str | None, calibration: str | None = None
+) -> str | None:
     """Return the paper's configuration that ``config``, or ``observer`` and ``gradient``, ask for; None: the usual one.
 
     Raises:
-        UsageError: if they are unknown, contradict each other, or the scheme has none.
+        UsageError: if they are unknown, contradict each other or ``calibration``, or the scheme has none.
     """
     usual = _USUAL.get(name.split("-")[0])
     if config is not None and config not in CONFIGS:
@@ -148,7 +166,10 @@ def configuration(name: str, config: str | None, observer: str | None, gradient:
         if config not in (None, made):
             raise UsageError(f"--config {config}: contradicts --observer or --gradient, which make it {made}")
         config = made
-    return None if config == usual else config
+    if config is not None and name.startswith("ptq") and calibration not in (None, OBSERVER):
+        raise UsageError(f"--calibration {calibration}: does not use the observer of {config}; leave one of them out")
+    # An observer that ptq is given takes the place of auto, whichever it is.
+    return None if config == usual and not name.startswith("ptq") else config
 
 
 _NAMES = {"fp32"}.union(*_KINDS.values())

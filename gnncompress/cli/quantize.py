@@ -27,6 +27,14 @@ def quantize(
             help="fp32 (the control), ptq-intN, qat-intN, dq-intN with N from 2 to 8, or a2q; several with commas.",
         ),
     ],
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            "--calibration",
+            help="How ranges are made of the training batches: minmax, percentile, mse, observer (by --observer) or "
+            "auto, the one with the least error of the model's output. Default: auto.",
+        ),
+    ] = None,
     config: Annotated[
         str | None,
         typer.Option("--config", help="ste-abs, ste-mom, ste-per, gc-abs, gc-mom or gc-per. Default: the scheme's."),
@@ -146,6 +154,7 @@ def quantize(
     chosen = options_of(
         names,
         {
+            "calibration": calibration,
             "config": config,
             "observer": observer,
             "gradient": gradient,

@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 from gnncompress.errors import UsageError
 from gnncompress.registry import Entry, Registry, unknown
 from gnncompress.schedules import after_rounds
-from gnncompress.schemes import CONFIGS, INTEGER, SCHEMES, SIMULATED
+from gnncompress.schemes import AUTO, CALIBRATIONS, CONFIGS, INTEGER, SCHEMES, SIMULATED
 
 Setting = str | int | float | dict[str, float]
 RATE = 0.2
@@ -217,6 +217,7 @@ METHODS = Registry(
             citation="Tailor et al., Degree-Quant, ICLR 2021; Zhu et al., A2Q, ICLR 2023; arXiv 2510.22058",
             options={
                 "scheme": Option(None, SCHEMES),
+                "calibration": Option(AUTO, CALIBRATIONS),
                 "config": Option("usual", ("usual", *CONFIGS)),
                 "weights": Option("tensor", ("tensor", "channel")),
                 "head_bits": Option(8, kind=int, least=2, below=9),

@@ -8,9 +8,10 @@ from gnncompress.experiments.building import load_task, new_model
 from gnncompress.experiments.methods import METHODS
 from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.pruning.plan import Line, channel_plan, weight_plan
+from gnncompress.quantization.calibration import calibrate
 from gnncompress.quantization.method import Quantization
 from gnncompress.quantization.places import Point
-from gnncompress.quantization.prepare import calibrate, is_prepared, points
+from gnncompress.quantization.prepare import is_prepared, points
 
 
 def quantization_points(spec: RunSpec, data_root: Path | None) -> tuple[list[Point], list[str]]:

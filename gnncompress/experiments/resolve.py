@@ -162,7 +162,11 @@ def _insist_on_measurable(energy: str, country: str, energy_seconds: float, infe
 def _configuration(options: dict[str, Any]) -> str | None:
     """Return what --config, --observer and --gradient ask for together."""
     return configuration(
-        str(options.get("scheme")), options.get("config"), options.pop("observer", None), options.pop("gradient", None)
+        str(options.get("scheme")),
+        options.get("config"),
+        options.pop("observer", None),
+        options.pop("gradient", None),
+        options.get("calibration"),
     )
 
 

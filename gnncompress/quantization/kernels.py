@@ -78,6 +78,25 @@ def rows_nearest(x: Tensor, reach: Tensor, order: Tensor) -> Tensor:
     return torch.from_numpy(found)
 
 
+def count_upper_bits(rows: Any, times: Any, counts: Any) -> None:
+    """Add to ``counts`` [65536] how often the upper 16 bits of each value occur, each row so many ``times``.
+
+    Shapes: rows [rows, width] float32, times [rows] int64.
+    """
+    _count_upper_bits(rows.view(np.uint32), times, counts)
+
+
+def spread_errors(low: Any, high: Any, counts: Any, scale: Any, first: Any, last: Any, out: Any) -> None:
+    """Write the squared error of each grid over bins whose values are evenly spread, sum count E[(q(x) - x)^2].
+
+    In units of the scale, u = x / scale, a value's code is r = clamp(round(u), first, last), and the integral of
+    (u - r)^2 is r / 12 + (u - r)^3 / 3, clipped or not.
+
+    Shapes: low, high, counts [bins]; scale, first, last, out [grids]; all float64.
+    """
+    _spread_errors(low, high, counts, scale, first, last, out)
+
+
 def by_row(x: Tensor, step: Tensor) -> bool:
     """Say whether there is a step for each row, [rows, 1], and not for each column, [1, width]."""
     return step.size(0) == len(x) and step.size(1) == 1
@@ -97,6 +116,29 @@ def _largest_bits(bits):  # type: ignore[no-untyped-def]
     for i in range(bits.size):
         largest = max(largest, bits[i] & np.int32(_MAGNITUDE))
     return largest
+
+
+@_compiled
+def _count_upper_bits(bits, times, counts):  # type: ignore[no-untyped-def]
+    for row in range(bits.shape[0]):
+        for column in range(bits.shape[1]):
+            counts[bits[row, column] >> np.uint32(16)] += times[row]
+
+
+@_compiled
+def _spread_errors(low, high, counts, scale, first, last, out):  # type: ignore[no-untyped-def]
+    for grid in range(scale.size):
+        inverse, total = 1 / scale[grid], 0.0
+        for i in range(low.size):
+            below, above = low[i] * inverse, high[i] * inverse
+            code = min(max(np.rint(below), first[grid]), last[grid])
+            other = min(max(np.rint(above), first[grid]), last[grid])
+            off, width = below - code, above - below
+            if width > 0:
+                total += counts[i] * ((other - code) / 12 + ((above - other) ** 3 - off**3) / 3) / width
+            else:
+                total += counts[i] * off**2
+        out[grid] = total * scale[grid] ** 2
 
 
 @_compiled

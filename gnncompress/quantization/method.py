@@ -12,10 +12,11 @@ from torch import Tensor, nn
 from gnncompress.masks import effective_weights, hold, make_permanent, sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.quantization.accounting import bit_measurements
+from gnncompress.quantization.calibration import calibrate
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
-from gnncompress.quantization.prepare import calibrate, prepare, quantizers
+from gnncompress.quantization.prepare import prepare, quantizers
 from gnncompress.quantization.weights import freeze
-from gnncompress.schemes import SIMULATED, Scheme, scheme
+from gnncompress.schemes import AUTO, SIMULATED, Scheme, scheme
 from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.trainer import Trainer
 
@@ -32,8 +33,8 @@ class Quantization:
     """Quantize a trained model: calibrate it, train it on with its quantizers if the scheme does, freeze its weights.
 
     ``scheme`` and the settings that ``schemes.scheme`` knows say how. fp32 is the control: the same training, nothing
-    quantized. With a ``sparsity`` the model given is a pruned one, whose zeros stay zeros. Calibration is one pass over
-    the training batches; quantization-aware training then starts from the calibrated model, which takes part in the
+    quantized. With a ``sparsity`` the model given is a pruned one, whose zeros stay zeros. Calibration sees
+    all training batches; quantization-aware training then starts from the calibrated model, which takes part in the
     choice of the best epoch, by the same rule as everywhere. ``protocol`` official-protocol chooses the epoch as the
     published scripts do: by validation loss, A2Q's by the accuracy on the test set, so that figures can be compared
     with theirs; such a figure is an optimistic one.
@@ -46,6 +47,7 @@ class Quantization:
 
     sparsity: float
     scheme: str
+    calibration: str = AUTO
     config: str = "usual"
     weights: str = "tensor"
     head_bits: int = 8
@@ -88,6 +90,7 @@ class Quantization:
         """The scheme with its settings."""
         settings: dict[str, Any] = {"weights": self.weights, "draw": self.draw, "protect_more": self.protect_more}
         settings["protect"] = self.protect
+        settings["calibration"] = None if self.calibration == AUTO else self.calibration
         settings["head_bits"] = self.head_bits
         settings.update(groups=self.groups, target_bits=self.target_bits)
         return scheme(self.scheme, None if self.config == "usual" else self.config, **settings)

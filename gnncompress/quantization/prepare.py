@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from typing import Any
 
@@ -19,7 +19,7 @@ from gnncompress.quantization.learned_quantizer import LearnedQuantizer
 from gnncompress.quantization.memory import MemoryPenalty
 from gnncompress.quantization.places import DENSE, LINEARS, OWNING, PROPAGATING, TABLES, Point
 from gnncompress.quantization.quantizer import Quantizer
-from gnncompress.quantization.weights import freeze_for, is_frozen, unreached
+from gnncompress.quantization.weights import freeze_for
 from gnncompress.schemes import Scheme
 from gnncompress.schemes import scheme as find_scheme
 
@@ -92,6 +92,12 @@ def is_prepared(model: nn.Module) -> bool:
     return hasattr(model, _CONTEXT)
 
 
+def context_of(model: nn.Module) -> Context:
+    """Return what the quantizers of a prepared model share."""
+    context: Context = getattr(model, _CONTEXT)
+    return context
+
+
 def quantizers(model: nn.Module) -> Iterator[tuple[str, AnyQuantizer]]:
     """Yield the quantizers of a prepared model by the names of their places, each once."""
     for module in model.modules():
@@ -114,35 +120,6 @@ def points(model: nn.Module) -> list[Point]:
             bits = "learnt" if quantizer.learns_bits else "4"
             found.append(Point(layer, point, f"{bits}, {shared}"))
     return found
-
-
-def calibrate(model: nn.Module, run: Callable[[], Any]) -> None:
-    """Let the quantizers of a prepared model observe while ``run`` calls it; nothing is rounded meanwhile.
-
-    Raises:
-        UsageError: if the model is not prepared, or frozen.
-        QuantizationError: naming those that were not reached: their layers were called in ways that pass hooks by, or
-            not at all.
-    """
-    if not is_prepared(model):
-        raise UsageError(f"{type(model).__name__} has no quantizers to calibrate; prepare it first")
-    if is_frozen(model):
-        raise UsageError("the model is frozen: its ranges stay as they are; load a checkpoint, or calibrate before")
-    found = [quantizer for _, quantizer in quantizers(model)]
-    context = getattr(model, _CONTEXT)
-    try:
-        context.calibrating = True
-        for quantizer in found:
-            quantizer.calibrating = True
-        with torch.no_grad():
-            run()
-    finally:
-        context.calibrating = False
-        for quantizer in found:
-            quantizer.calibrating = False
-    missed = unreached(model)
-    if missed:
-        raise QuantizationError(missed)
 
 
 def _has_weights_to_propagate(module: nn.Module) -> bool:

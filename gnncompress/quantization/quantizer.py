@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import get_args
+from typing import Protocol, get_args
 
 import torch
 from torch import Tensor, nn
@@ -33,11 +33,18 @@ class Rows:
     counts: Tensor | None = None
 
 
+class Recorder(Protocol):
+    """What is shown the batches of calibration in the observer's place."""
+
+    def observe(self, x: Tensor, counts: Tensor | None = None) -> None: ...  # noqa: D102
+
+
 class Quantizer(nn.Module):
     """Rounds what passes to a grid of b-bit codes; in training it first lets its observer see the batch.
 
-    ``name`` is the place in the model that messages speak of. In evaluation the range stays as it is. While
-    ``calibrating`` it only observes, in either mode; once ``frozen`` it never does.
+    ``name`` is the place in the model that messages speak of. In evaluation the range stays as it is. While there is a
+    ``recorder``, in calibration, that is shown all values and nothing is rounded, in either mode; once ``frozen``,
+    nothing is observed.
 
     Raises:
         UsageError: for bits outside 2 to 8, or an observer or gradient of another name.
@@ -64,7 +71,7 @@ class Quantizer(nn.Module):
         self.symmetric = symmetric
         self.gradient = gradient
         self.observer = Observer(observer, bits, channel, channels)
-        self.calibrating = False
+        self.recorder: Recorder | None = None
         self.frozen = False
         self._grids: dict[tuple[float, float], Grid] = {}  # at most one; changed in place, which a Module does faster
 
@@ -105,12 +112,17 @@ class Quantizer(nn.Module):
         return rounded.to(x.dtype) if x.is_floating_point() else rounded
 
     @property
+    def calibrating(self) -> bool:
+        """Whether values pass as they are and are recorded."""
+        return self.recorder is not None
+
+    @property
     def watches(self) -> bool:
-        """Whether the observer is shown what passes."""
+        """Whether the observer, or the recorder, is shown what passes."""
         return (self.training or self.calibrating) and not self.frozen
 
     def observe(self, x: Tensor, rows: Rows | None = None) -> None:
-        """Show a batch to the observer.
+        """Show a batch to the observer, or to the recorder.
 
         Raises:
             QuantizationError: naming the place, if a value is NaN or infinite.
@@ -122,7 +134,7 @@ class Quantizer(nn.Module):
 
     def _observe(self, x: Tensor, counts: Tensor | None) -> None:
         try:
-            self.observer.observe(x, counts)
+            (self.recorder or self.observer).observe(x, counts)
         except QuantizationError as error:
             raise QuantizationError(f"{self.name}: {error}") from error
 

@@ -68,7 +68,7 @@ def freeze(model: nn.Module) -> nn.Module:
     if not found:
         raise UsageError(f"{type(model).__name__} has no quantizers to freeze; prepare it first")
     missed = unreached(model)
-    if missed and any(quantizer.seen for quantizer in _activations(model)):
+    if missed and any(quantizer.seen for quantizer in activations(model)):
         raise QuantizationError(missed)
     model.eval()
     for quantizer in found:
@@ -91,7 +91,7 @@ def unreached(model: nn.Module) -> str:
 
     Edge coefficients and weights do not count: not every layer is given the first or reads all of the second.
     """
-    names = [one.name for one in _activations(model) if not one.seen and one.name.rpartition(".")[2] != "norm"]
+    names = [one.name for one in activations(model) if not one.seen and one.name.rpartition(".")[2] != "norm"]
     if not names:
         return ""
     layers = list(dict.fromkeys(name.rpartition(".")[0] for name in names))
@@ -102,7 +102,8 @@ def unreached(model: nn.Module) -> str:
     )
 
 
-def _activations(model: nn.Module) -> list[Quantizer | LearnedQuantizer]:
+def activations(model: nn.Module) -> list[Quantizer | LearnedQuantizer]:
+    """Return the quantizers of a prepared model that are not those of weights."""
     weights = {id(module.quantizer) for module in model.modules() if isinstance(module, QuantizedWeight)}
     found = [module for module in model.modules() if isinstance(module, (Quantizer, LearnedQuantizer))]
     return [module for module in found if id(module) not in weights]

@@ -54,7 +54,7 @@ def test_a_run_is_found_again_however_it_is_asked_for(cli: Cli, runs: Path) -> N
     assert (other["spec"]["scheme"], first["spec"]["scheme"]) == ("dq-int8 gc-mom", "dq-int8")
 
 
-@pytest.mark.parametrize("scheme", ["dq-int4", "a2q"])
+@pytest.mark.parametrize("scheme", ["ptq-int4", "dq-int4", "a2q"])
 def test_a_quantized_checkpoint_is_a_model_again(cli: Cli, runs: Path, scheme: str) -> None:
     run = found(cli("quantize", "--scheme", scheme, *QUICK, "-o", runs))[scheme]
     path = runs / run["run_id"] / "model.safetensors"
@@ -192,6 +192,16 @@ def test_dry_run_lists_every_quantizer(cli: Cli) -> None:
             ["--scheme", "a2q", "--observer", "abs"],
             "--observer: scheme a2q has no such option; it belongs to ptq",
         ),
+        (
+            ["--scheme", "a2q", "--calibration", "mse"],
+            "--calibration: scheme a2q has no such option; it belongs to ptq",
+        ),
+        (["--scheme", "ptq-int8", "--calibration", "minimax"], "--calibration: unknown calibration 'minimax'; did you"),
+        (
+            ["--scheme", "ptq-int8", "--calibration", "mse", "--observer", "abs"],
+            "--calibration mse: does not use the observer of ste-abs; leave one of them out",
+        ),
+        (["--scheme", "ptq-int8", "--gradient", "gc"], "--gradient: scheme ptq-int8 has no such option; it belongs to"),
         (["--scheme", "ptq-int8", "--official-protocol"], "--official-protocol: scheme ptq-int8 has no such option"),
         (["--scheme", "ptq-int8", "--no-finetune"], "--finetune-epochs 5: there is no fine-tuning with --no-finetune"),
         (["--scheme", "a2q", "-d", "digits-grid", "--groups", 0], "--groups 0: the nodes of many graphs"),

@@ -14,6 +14,7 @@ from gnncompress.experiments.resolve import resolve, resolve_device
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.experiments.workloads import WORKLOADS, workload
 from gnncompress.models import MODELS
+from gnncompress.quantization.method import Quantization
 from gnncompress.tasks.splits import SPLITS, SplitSpec
 
 
@@ -50,6 +51,38 @@ def test_a_range_has_both_ends(count: int) -> None:
     levels = parse_levels(f"0:0.{count:02d}:0.01")
     assert len(levels) == count + 1
     assert levels == [float(f"0.{index:02d}") for index in range(count + 1)]
+
+
+def test_calibrations_are_runs_of_their_own() -> None:
+    def spec(scheme: str = "ptq-int4", **options: str) -> RunSpec:
+        return resolve(method="quantize", scheme=scheme, **options)
+
+    usual = spec()
+    assert usual.version > 4, "runs of version 4 were calibrated by the observer of training"
+    assert spec(calibration="auto").run_id == usual.run_id
+    others = [spec(calibration="minmax"), spec(calibration="observer"), spec(observer="mom"), spec(config="gc-abs")]
+    assert len({one.run_id for one in [usual, *others]}) == 5
+    labels = ["ptq-int4 minmax", "ptq-int4 observer", "ptq-int4 ste-mom", "ptq-int4 gc-abs"]
+    assert [one.scheme for one in others] == labels
+    assert spec("qat-int4", config="ste-mom").run_id == spec("qat-int4").run_id, "the usual one of training"
+    assert spec("qat-int4", config="gc-abs", calibration="mse").scheme == "qat-int4 mse gc-abs"
+
+
+@pytest.mark.parametrize(
+    ("calibration", "config", "calibrated"),
+    [
+        ("auto", "usual", "auto"),
+        ("mse", "usual", "mse"),
+        ("auto", "gc-abs", "observer"),
+        ("observer", "gc-abs", "observer"),
+    ],
+)
+def test_an_observer_that_ptq_is_given_calibrates(calibration: str, config: str, calibrated: str) -> None:
+    chosen = Quantization(0.0, "ptq-int8", calibration=calibration, config=config).chosen
+    assert chosen.calibration == calibrated
+    assert chosen.observer == ("abs" if config == "gc-abs" else "mom")
+    trained = Quantization(0.0, "qat-int8", calibration=calibration, config=config).chosen
+    assert trained.calibration == calibration
 
 
 def test_spec_is_a_pure_function_of_the_choices() -> None:
