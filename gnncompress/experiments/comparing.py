@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from gnncompress.experiments.inference import inferring
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.experiments.store import MODEL, SPEC
 from gnncompress.factories import is_reference, source_digest
+from gnncompress.files import read_json, why
 from gnncompress.measurements import PRIMARY_METRIC
 from gnncompress.profiling.comparison import (
     Difference,
@@ -36,6 +36,7 @@ from gnncompress.profiling.joules import name_of
 from gnncompress.profiling.latency import Window
 from gnncompress.profiling.load import Load, Usage
 from gnncompress.tasks.base import Predictions, Task
+from gnncompress.texts import one_line
 
 
 @dataclass(frozen=True)
@@ -230,9 +231,9 @@ def _folder(path: Path) -> Path:
 def _spec(folder: Path, trust: bool) -> RunSpec:
     file = folder / SPEC
     try:
-        spec = RunSpec.model_validate(json.loads(file.read_text()))
+        spec = RunSpec.model_validate(read_json(file))
     except (OSError, ValueError, ValidationError) as error:
-        detail = " ".join(str(error).split())[:200]
+        detail = one_line(why(error))[:200]
         raise ResultsError(
             f"{file}: is no spec of this version of gnncompress ({detail}); make the run again"
         ) from error
