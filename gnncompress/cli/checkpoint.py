@@ -34,7 +34,6 @@ def inspect(
     """
     from dataclasses import asdict
 
-    from rich.markup import escape
     from rich.table import Table
 
     from gnncompress.checkpoints import inspect_checkpoint
@@ -50,7 +49,7 @@ def inspect(
     for tensor in info.tensors:
         shape = " x ".join(map(str, tensor.shape)) or "scalar"
         table.add_row(
-            escape(named(tensor.name)),
+            named(tensor.name),
             tensor.dtype,
             shape,
             f"{tensor.sparsity:.4f}",
@@ -66,7 +65,7 @@ def inspect(
         highlight=False,
     )
     if info.metadata:
-        output.print_json(data=info.metadata)
+        output.print(json.dumps(info.metadata, indent=2))
 
 
 @app.command()
@@ -77,9 +76,10 @@ def verify(
 ) -> None:
     """Read every tensor of a packed checkpoint and check it against its checksum."""
     from gnncompress.checkpoints import inspect_checkpoint
+    from gnncompress.cli.console import say
 
     info = inspect_checkpoint(file, max_bytes)
-    typer.echo(f"{file}: format {info.version}, {len(info.tensors)} tensors, every checksum is right")
+    say(f"{file}: format {info.version}, {len(info.tensors)} tensors, every checksum is right")
 
 
 @app.command()
@@ -91,13 +91,14 @@ def diff(
 ) -> None:
     """Compare two files tensor by tensor, bit for bit; exit with 1 if they differ."""
     from gnncompress.checkpoints import differences, read_state_dict
+    from gnncompress.cli.console import say
 
     states = [read_state_dict(path, max_bytes) for path in (one, other)]
     found = differences(*states)
     for difference in found:
-        typer.echo(f"{named(difference.name)}: {difference.what}")
+        say(f"{named(difference.name)}: {difference.what}")
     alike = len(states[0].keys() & states[1].keys() - {difference.name for difference in found})
-    typer.echo(f"{alike} tensors are the same, {len(found)} differ")
+    say(f"{alike} tensors are the same, {len(found)} differ")
     if found:
         raise typer.Exit(1)
 
@@ -124,6 +125,7 @@ def pack(
         same_bits,
         save_checkpoint,
     )
+    from gnncompress.cli.console import say
     from gnncompress.errors import CheckpointError
     from gnncompress.files import replacing
 
@@ -140,7 +142,7 @@ def pack(
     except OSError as error:
         raise CheckpointError(f"{target}: cannot be written ({error.strerror})") from error
     dense = dense_size(state)
-    typer.echo(f"{target}: {size:,} bytes for {dense:,} of dense tensors, ratio {dense / size:.2f}")
+    say(f"{target}: {size:,} bytes for {dense:,} of dense tensors, ratio {dense / size:.2f}")
 
 
 @app.command()
@@ -156,10 +158,11 @@ def unpack(
 ) -> None:
     """Restore the dense state_dict, bit for bit."""
     from gnncompress.checkpoints import load_checkpoint, write_state_dict
+    from gnncompress.cli.console import say
 
     _refuse_to_replace(source, target, force)
     size = write_state_dict(load_checkpoint(source, max_bytes), target)
-    typer.echo(f"{target}: {size:,} bytes")
+    say(f"{target}: {size:,} bytes")
 
 
 def named(name: str) -> str:

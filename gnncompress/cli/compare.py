@@ -71,10 +71,9 @@ def _announce(seconds: float) -> None:
 
 
 def _show(found: Comparison) -> None:
-    from rich.markup import escape
     from rich.table import Table
 
-    from gnncompress.cli.console import errors, output
+    from gnncompress.cli.console import output, tell
 
     table = Table("", f"A {found.a}", f"B {found.b}", "B against A", "source", "verdict", box=None, pad_edge=False)
     for one in found.figures:
@@ -85,7 +84,7 @@ def _show(found: Comparison) -> None:
     what = f"B against A: from pairs measured in turns, with {100 * found.confidence:g} % intervals by bootstrap"
     output.print(what, highlight=False)
     for note in found.notes:
-        errors.print(f"[yellow]warning:[/] {escape(note)}", soft_wrap=True, highlight=False)
+        tell("warning", note)
 
 
 def _value(value: float, unit: str) -> str:

@@ -12,8 +12,8 @@ from gnncompress.cli import options
 
 def doctor(as_json: options.Json = False, debug: options.Debug = False) -> None:
     """Say what can be measured on this machine, what cannot, why, and how to allow it."""
-    from rich.markup import escape
     from rich.table import Table
+    from rich.text import Text
 
     from gnncompress.cli.console import output
     from gnncompress.profiling.doctor import examine
@@ -24,6 +24,6 @@ def doctor(as_json: options.Json = False, debug: options.Debug = False) -> None:
         return
     table = Table("", "what", "seen", "advice", show_lines=False, box=None, pad_edge=False)
     for one in findings:
-        sign = "[green]yes[/]" if one.works else "[yellow]no[/]"
-        table.add_row(sign, *(escape(text) for text in (one.what, one.seen, one.advice)))
+        sign = Text("yes", "green") if one.works else Text("no", "yellow")
+        table.add_row(sign, one.what, one.seen, one.advice)
     output.print(table)

@@ -107,6 +107,8 @@ class Settings:
             raise UsageError(f"--confidence {self.confidence:g}: must be at least 0.5 and below 1")
         if self.rounds < 5 or self.threads < 1 or self.energy_windows < 2 or self.batch_size < 0:
             raise UsageError("at least 5 rounds, 2 windows of energy and 1 thread are needed")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed}: must be at least 0")
         if not 0 < self.seconds < math.inf or not 0.1 <= self.energy_seconds < math.inf:
             raise UsageError("--seconds must be above 0, --energy-seconds at least 0.1, and both finite")
 

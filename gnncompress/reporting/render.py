@@ -14,6 +14,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from tabulate import tabulate
 
+from gnncompress.texts import inert, visible
+
 FORMATS = ("table", "markdown", "csv", "latex", "json")
 _WIDE = 250
 _TEXT = {"dataset", "model", "method", "tuned", "setting", "note"}
@@ -26,12 +28,12 @@ _LEAST = ["CPU", "memory", "non-zero"]
 def render(summary: pd.DataFrame, style: str) -> str:
     """Return ``summary`` as text in one of the ``FORMATS``."""
     if style == "table":
-        console = Console(file=io.StringIO(), width=_WIDE)
+        console = Console(file=io.StringIO(), width=_WIDE, markup=False, emoji=False)
         with console.capture() as captured:
             console.print(rich_tables(summary, _WIDE))
         return captured.get()
     if style == "csv":
-        return summary.to_csv(index=False, lineterminator="\n")
+        return _for_spreadsheets(summary).to_csv(index=False, lineterminator="\n")
     if style == "json":
         records = summary.astype(object).where(summary.notna(), None).to_dict(orient="records")
         return json.dumps(records, indent=1) + "\n"
@@ -55,7 +57,7 @@ def _rich_table(summary: pd.DataFrame, width: int) -> Table:
     readable = for_people(summary)
     same = [name for name in _ABOVE if name in readable and readable[name].nunique() == 1]
     title = ", ".join(f"{name} {readable[name].iloc[0]}" for name in same)
-    console = Console(width=_WIDE)
+    console = Console(width=_WIDE, markup=False, emoji=False)
     for count in range(len(_LEAST) + 1):
         table = _build(readable.drop(columns=same), title, _LEAST[:count])
         if Measurement.get(console, console.options, table).maximum <= width:
@@ -103,9 +105,14 @@ def for_people(summary: pd.DataFrame) -> pd.DataFrame:
         "memory": lambda row: _si(row["memory_bytes"], "B"),
         "note": _note,
     }
-    cells = [{name: cell(row) for name, cell in columns.items()} for _, row in summary.iterrows()]
+    cells = [{name: visible(cell(row)) for name, cell in columns.items()} for _, row in summary.iterrows()]
     readable = pd.DataFrame(cells, columns=list(columns))
     return readable.drop(columns=[name for name in ("setting", "note", "bits w/a") if not readable[name].any()])
+
+
+def _for_spreadsheets(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return ``summary`` with its texts printable, and with an apostrophe before those that look like formulas."""
+    return summary.map(lambda cell: inert(visible(cell)) if isinstance(cell, str) else cell)
 
 
 def _quality(row: pd.Series, named: bool) -> str:
