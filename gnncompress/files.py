@@ -32,7 +32,12 @@ def replacing(path: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``path``; on success it is synced and renamed to ``path``.
 
     If the block raises, the temporary file is removed and ``path`` is left as it was.
+
+    Raises:
+        OSError: if ``path`` is there and no file, such as a device, which must not be replaced by one.
     """
+    if path.exists():
+        _insist_on_plain(path, path.stat())
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
     os.close(handle)
     temporary = Path(name)

@@ -9,7 +9,7 @@ import pytest
 
 from gnncompress import files
 from gnncompress.errors import ResultsError
-from gnncompress.files import locked, own_folder, read_bytes, read_json, read_text, remove, why
+from gnncompress.files import locked, own_folder, read_bytes, read_json, read_text, remove, why, write_text
 
 posix = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="pipes and sockets as files are POSIX's")
 
@@ -54,6 +54,18 @@ def test_a_pipe_put_there_after_the_look_is_refused_too(tmp_path: Path, monkeypa
     monkeypatch.setattr(Path, "stat", lambda _: stat)
     with pytest.raises(OSError, match="a pipe, not a file"):
         read_bytes(tmp_path / "x")
+
+
+@posix
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/null")
+    for name in ("pipe", "device"):
+        with pytest.raises(OSError, match=f"a {name}, not a file"):
+            write_text(tmp_path / name, "x")
+    assert {path.name for path in tmp_path.iterdir()} == {"pipe", "device"}
+    assert (tmp_path / "pipe").is_fifo()
+    assert (tmp_path / "device").is_symlink()
 
 
 def test_a_file_is_read_through_a_link(tmp_path: Path) -> None:

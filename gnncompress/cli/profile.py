@@ -41,7 +41,8 @@ def profile(
 ) -> None:
     """Run any command and measure its process tree: time, CPU, memory, energy; its output and exit code are kept.
 
-    The table is printed on standard error when the command has ended.
+    The table is printed on standard error when the command has ended. If profile itself is killed (SIGKILL), so
+    is the command, with what it has started unless that was from a terminal.
     """
     from gnncompress.cli.console import tell
     from gnncompress.profiling.command import profile_command
