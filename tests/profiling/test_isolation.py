@@ -90,8 +90,14 @@ def measure_long(file: str, how: str) -> None:
 
 
 def ended(process: psutil.Process) -> bool:
-    """Say whether a process has ended, waited for by anyone or not."""
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    """Say whether a process ends within seconds, waited for by anyone or not."""
+    until = time.monotonic() + 5
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while process.status() != psutil.STATUS_ZOMBIE:
+            if time.monotonic() > until:
+                return False
+            time.sleep(0.01)
+    return True
 
 
 MEASURING = """
