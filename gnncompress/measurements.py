@@ -74,12 +74,14 @@ def measured(phase: str, metric: str, value: float | int | None, unit: str) -> M
 
 def csv_rows(identity: Sequence[object], measurements: Iterable[Measurement], header: bool = False) -> str:
     """Return rows of results.csv, columns as in ``COLUMNS``; ``identity`` fills those before phase."""
+    rows = [[*identity, m.phase, m.layer, m.metric, m.value, m.unit, m.source] for m in measurements]
+    return "".join(_csv_row(cells) for cells in ([COLUMNS] if header else []) + rows)
+
+
+def _csv_row(cells: Sequence[object]) -> str:
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    if header:
-        writer.writerow(COLUMNS)
-    writer.writerows([*identity, m.phase, m.layer, m.metric, m.value, m.unit, m.source] for m in measurements)
-    return text.getvalue()
+    csv.writer(text, lineterminator="\r\n").writerow(cells)  # cells with either character are quoted
+    return text.getvalue().removesuffix("\r\n") + "\n"
 
 
 @dataclass

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from gnncompress.checkpoints.dtypes import LAYOUTS
 from gnncompress.errors import CheckpointError
+from gnncompress.files import open_plain, why
 
 # No tensor has more values; larger sizes overflow in torch even where another size is 0.
 _LARGEST = 1 << 48
@@ -26,15 +27,12 @@ def open_safetensors(path: Path) -> Iterator[Any]:
     Raises:
         CheckpointError: if the file is missing, unreadable, truncated or no safetensors file.
     """
-    if path.is_dir():
-        raise CheckpointError(f"{path}: is a folder, not a file")
+    insist_on_file(path)
     with contextlib.ExitStack() as stack:
         try:
             file = stack.enter_context(safe_open(path, framework="pt"))
-        except FileNotFoundError as error:
-            raise CheckpointError(f"{path}: no such file") from error
         except OSError as error:
-            raise CheckpointError(f"{path}: cannot be read ({error.strerror or error})") from error
+            raise CheckpointError(f"{path}: cannot be read ({why(error)})") from error
         except SafetensorError as error:
             if is_torch_file(path):
                 raise CheckpointError(
@@ -42,6 +40,20 @@ def open_safetensors(path: Path) -> Iterator[Any]:
                 ) from error
             raise CheckpointError(f"{path}: not a safetensors file, or cut short ({error})") from error
         yield file
+
+
+def insist_on_file(path: Path) -> None:
+    """Insist that ``path`` is a file that may be read; the reader of safetensors would wait for a pipe.
+
+    Raises:
+        CheckpointError: if it is not.
+    """
+    try:
+        open_plain(path).close()
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: no such file") from error
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({why(error)})") from error
 
 
 def check_size(path: Path, size: int, bound: int) -> None:

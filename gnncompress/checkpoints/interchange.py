@@ -12,7 +12,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from gnncompress.checkpoints.container import is_packed, load_checkpoint
-from gnncompress.checkpoints.files import is_torch_file, one_line, open_safetensors
+from gnncompress.checkpoints.files import insist_on_file, is_torch_file, one_line, open_safetensors
 from gnncompress.checkpoints.state_dicts import state_dict_of
 from gnncompress.errors import CheckpointError, UsageError
 from gnncompress.files import replacing, write_bytes
@@ -30,8 +30,7 @@ def read_state_dict(path: str | Path, max_bytes: int | None = None) -> dict[str,
         CheckpointError: naming the file and what is wrong with it.
     """
     path = Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"{path}: {'is a folder, not a file' if path.is_dir() else 'no such file'}")
+    insist_on_file(path)
     if is_torch_file(path):
         return _read_torch(path)
     if is_packed(path):

@@ -8,7 +8,6 @@ from __future__ import annotations
 import sys
 
 import typer
-from rich.markup import escape
 
 import gnncompress
 from gnncompress.cli import (
@@ -24,7 +23,7 @@ from gnncompress.cli import (
     sensitivity,
     train,
 )
-from gnncompress.cli.console import errors
+from gnncompress.cli.console import tell
 from gnncompress.errors import GnncompressError
 
 _INTERRUPTED = 130
@@ -102,5 +101,5 @@ def _run(arguments: list[str]) -> int:
 
 
 def _say(message: str, code: int) -> int:
-    errors.print(f"[bold red]error:[/] {escape(' '.join(message.split()))}", soft_wrap=True, highlight=False)
+    tell("error", message)
     return code

@@ -70,7 +70,7 @@ def inspect(
         highlight=False,
     )
     if info.metadata:
-        output.print_json(data=info.metadata)
+        output.print(json.dumps(info.metadata, indent=2))
 
 
 @app.command()
@@ -81,9 +81,10 @@ def verify(
 ) -> None:
     """Read every tensor of a packed checkpoint and check it against its checksum."""
     from gnncompress.checkpoints import inspect_checkpoint
+    from gnncompress.cli.console import say
 
     info = inspect_checkpoint(file, max_bytes)
-    typer.echo(f"{file}: format {info.version}, {len(info.tensors)} tensors, every checksum is right")
+    say(f"{file}: format {info.version}, {len(info.tensors)} tensors, every checksum is right")
 
 
 @app.command()
@@ -95,13 +96,14 @@ def diff(
 ) -> None:
     """Compare two files tensor by tensor, bit for bit; exit with 1 if they differ."""
     from gnncompress.checkpoints import differences, read_state_dict
+    from gnncompress.cli.console import say
 
     states = [read_state_dict(path, max_bytes) for path in (one, other)]
     found = differences(*states)
     for difference in found:
-        typer.echo(f"{named(difference.name)}: {difference.what}")
+        say(f"{named(difference.name)}: {difference.what}")
     alike = len(states[0].keys() & states[1].keys() - {difference.name for difference in found})
-    typer.echo(f"{alike} tensors are the same, {len(found)} differ")
+    say(f"{alike} tensors are the same, {len(found)} differ")
     if found:
         raise typer.Exit(1)
 
@@ -128,6 +130,7 @@ def pack(
         same_bits,
         save_checkpoint,
     )
+    from gnncompress.cli.console import say
     from gnncompress.errors import CheckpointError
     from gnncompress.files import replacing
 
@@ -144,7 +147,7 @@ def pack(
     except OSError as error:
         raise CheckpointError(f"{target}: cannot be written ({error.strerror})") from error
     dense = dense_size(state)
-    typer.echo(f"{target}: {size:,} bytes for {dense:,} of dense tensors, ratio {dense / size:.2f}")
+    say(f"{target}: {size:,} bytes for {dense:,} of dense tensors, ratio {dense / size:.2f}")
 
 
 @app.command()
@@ -160,10 +163,11 @@ def unpack(
 ) -> None:
     """Restore the dense state_dict, bit for bit."""
     from gnncompress.checkpoints import load_checkpoint, write_state_dict
+    from gnncompress.cli.console import say
 
     _refuse_to_replace(source, target, force)
     size = write_state_dict(load_checkpoint(source, max_bytes), target)
-    typer.echo(f"{target}: {size:,} bytes")
+    say(f"{target}: {size:,} bytes")
 
 
 def named(name: str) -> str:

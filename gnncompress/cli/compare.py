@@ -72,9 +72,7 @@ def _announce(seconds: float) -> None:
 
 
 def _show(found: Comparison) -> None:
-    from rich.markup import escape
-
-    from gnncompress.cli.console import errors, output
+    from gnncompress.cli.console import output, tell
     from gnncompress.cli.tables import print_table
     from gnncompress.reporting.tables import Column
 
@@ -97,7 +95,7 @@ def _show(found: Comparison) -> None:
         highlight=False,
     )
     for note in found.notes:
-        errors.print(f"[yellow]warning:[/] {escape(note)}", soft_wrap=True, highlight=False)
+        tell("warning", note)
 
 
 def _value(value: float, unit: str) -> str:

@@ -41,9 +41,10 @@ def profile(
 ) -> None:
     """Run any command and measure its process tree: time, CPU, memory, energy; its output and exit code are kept.
 
-    The table is printed on standard error when the command has ended.
+    The table is printed on standard error when the command has ended. If profile itself is killed (SIGKILL), so
+    is the command, with what it has started unless that was from a terminal.
     """
-    from gnncompress.cli.console import errors
+    from gnncompress.cli.console import tell
     from gnncompress.profiling.command import profile_command
     from gnncompress.profiling.energy import insist_on_meter
     from gnncompress.profiling.records import append_rows, insist_on_writable
@@ -64,13 +65,13 @@ def profile(
         try:
             append_rows(target, label or Path(command[0]).name, ended.measurements)
         except GnncompressError as error:  # the command's own result is not lost over it
-            errors.print(f"[bold red]error:[/] {_escape(str(error))}", soft_wrap=True, highlight=False)
+            tell("error", error)
             status = status or 1
     sys.exit(status)  # as it is: of Typer's exits 130 would be taken for Ctrl-C
 
 
 def _show(ended: Ended) -> None:
-    from gnncompress.cli.console import errors
+    from gnncompress.cli.console import errors, tell
     from gnncompress.cli.tables import print_table
     from gnncompress.reporting.tables import Column
 
@@ -84,16 +85,10 @@ def _show(ended: Ended) -> None:
         console=errors,
     )
     for warning in ended.warnings:
-        errors.print(f"[yellow]warning:[/] {_escape(warning)}", soft_wrap=True, highlight=False)
+        tell("warning", warning)
 
 
 def _figure(value: float, unit: str) -> str:
     if unit == "bytes":
         return f"{value / 1e6:,.1f} MB"
     return f"{value:,.4g} {unit}" if value % 1 else f"{value:,.0f} {unit}"
-
-
-def _escape(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(" ".join(text.split()))

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from gnncompress.cli.console import errors
+from gnncompress.cli.console import errors, told
 from gnncompress.experiments.api import describe
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.experiments.store import Store
 from gnncompress.experiments.sweep import Observer, Outcome, Sweep, reason
+from gnncompress.texts import visible
 
 if TYPE_CHECKING:
     from gnncompress.tasks import training
@@ -37,7 +37,7 @@ class ProgressBar(Observer):
 
     def started(self, spec: RunSpec) -> None:
         """Begin the bar of a run's epochs."""
-        self._bar.reset(self._epochs, description=spec.label, visible=True)
+        self._bar.reset(self._epochs, description=visible(spec.label), visible=True)
 
     def epoch(self, progress: training.Progress) -> None:
         """Advance it, the latest score on it."""
@@ -50,7 +50,7 @@ class ProgressBar(Observer):
 
     def warned(self, spec: RunSpec, warning: str) -> None:
         """Print a warning above the bars."""
-        self._bar.print(f"[yellow]warning:[/] {escape(spec.label)}: {escape(warning)}", soft_wrap=True)
+        self._bar.print(told("warning", f"{spec.label}: {warning}"), soft_wrap=True)
 
     def finished(self, spec: RunSpec) -> None:
         """Advance the bar of runs."""
@@ -60,18 +60,15 @@ class ProgressBar(Observer):
     def failed(self, spec: RunSpec, error: Exception) -> None:
         """Print why a run failed above the bars."""
         self.finished(spec)
-        self._bar.print(
-            f"[bold red]failed:[/] {escape(spec.label)} ({spec.run_id}): {escape(reason(error))}",
-            soft_wrap=True,
-        )
+        self._bar.print(told("failed", f"{spec.label} ({spec.run_id}): {reason(error)}"), soft_wrap=True)
         if self._debug:
-            self._bar.print(escape("".join(traceback.format_exception(error))))
+            self._bar.print("".join(traceback.format_exception(error)))
 
 
 def run_all(specs: Sequence[RunSpec], folder: Path, data_root: Path | None, quiet: bool, debug: bool) -> Outcome:
     """Run ``specs`` into ``folder``, with a progress bar on a terminal."""
     bar = Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[score]}"),
@@ -119,4 +116,4 @@ def _print_table(outcome: Outcome, store: Store) -> None:
     wanted = {spec.run_id for spec in outcome.finished}
     wanted |= {spec.base().run_id for spec in outcome.finished}
     print_whole(terminal_tables(summarize(read_results(store.folder, only=wanted)), width()))
-    errors.print(f"runs are in {escape(str(store.folder))}", highlight=False, soft_wrap=True)
+    errors.print(f"runs are in {store.folder}", highlight=False, soft_wrap=True)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gnncompress.errors import UsageError
-from gnncompress.files import write_json
+from gnncompress.files import read_text, why, write_json
 
 GLOBAL = "global"
 ALLOCATIONS = (GLOBAL, "uniform", "erk", "lamp-score")
@@ -31,7 +31,7 @@ def read_allocation(path: Path) -> AllocationFile:
         UsageError: naming the file and what is wrong with it.
     """
     try:
-        return AllocationFile.model_validate_json(path.read_text(encoding="utf-8"))
+        return AllocationFile.model_validate_json(read_text(path))
     except FileNotFoundError:
         raise UsageError(
             f"--allocation {path}: neither {', '.join(ALLOCATIONS)} nor a file; 'gnncompress sensitivity' writes one"
@@ -44,7 +44,7 @@ def read_allocation(path: Path) -> AllocationFile:
             '{"sparsity": 0.9, "layers": {"conv1.weight": 0.95, ...}}'
         ) from error
     except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--allocation {path}: cannot be read ({error})") from error
+        raise UsageError(f"--allocation {path}: cannot be read ({why(error)})") from error
 
 
 def write_allocation(path: Path, sparsity: float, layers: dict[str, float]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ from gnncompress.experiments.inference import inferring
 from gnncompress.experiments.spec import RunSpec
 from gnncompress.experiments.store import MODEL, SPEC
 from gnncompress.factories import is_reference, source_digest
+from gnncompress.files import read_json, why
 from gnncompress.measurements import PRIMARY_METRIC
 from gnncompress.profiling.comparison import (
     Difference,
@@ -37,6 +37,7 @@ from gnncompress.profiling.joules import name_of
 from gnncompress.profiling.latency import Window
 from gnncompress.profiling.load import Load, Usage
 from gnncompress.tasks.base import Predictions, Task
+from gnncompress.texts import one_line
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,8 @@ class Settings:
             raise UsageError(f"--confidence {self.confidence:g}: must be at least 0.5 and below 1")
         if self.rounds < 5 or self.threads < 1 or self.energy_windows < 2 or self.batch_size < 0:
             raise UsageError("at least 5 rounds, 2 windows of energy and 1 thread are needed")
+        if self.seed < 0:
+            raise UsageError(f"--seed {self.seed}: must be at least 0")
         if not 0 < self.seconds < math.inf or not 0.1 <= self.energy_seconds < math.inf:
             raise UsageError("--seconds must be above 0, --energy-seconds at least 0.1, and both finite")
 
@@ -265,9 +268,9 @@ def _folder(path: Path) -> Path:
 def _spec(folder: Path, trust: bool) -> RunSpec:
     file = folder / SPEC
     try:
-        spec = RunSpec.model_validate(json.loads(file.read_text()))
+        spec = RunSpec.model_validate(read_json(file))
     except (OSError, ValueError, ValidationError) as error:
-        detail = " ".join(str(error).split())[:200]
+        detail = one_line(why(error))[:200]
         raise ResultsError(
             f"{file}: is no spec of this version of gnncompress ({detail}); make the run again"
         ) from error

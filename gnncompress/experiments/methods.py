@@ -84,6 +84,8 @@ class Option:
         if self.choices and given not in self.choices:
             raise UsageError(f"{_flag(name)}: {unknown(name, str(given), self.choices)}")
         if self.kind is None:
+            if self.default is not None and not isinstance(given, type(self.default)):
+                raise UsageError(f"{_flag(name)} {given}: must be a {type(self.default).__name__}")
             return given
         try:
             value = self.kind(given)

@@ -14,7 +14,7 @@ from gnncompress.errors import UsageError
 from gnncompress.experiments.allocation import with_allocation
 from gnncompress.experiments.changes import with_changes
 from gnncompress.experiments.methods import EXECUTE, METHODS, QUANTIZE, Setting, scheme_of
-from gnncompress.experiments.spec import NO_METHOD, RunSpec
+from gnncompress.experiments.spec import NO_METHOD, SEEDS, RunSpec
 from gnncompress.experiments.workloads import Features, Workload
 from gnncompress.experiments.workloads import workload as choose_workload
 from gnncompress.factories import is_reference, source_digest
@@ -102,8 +102,11 @@ def resolve(
             settings.setdefault("groups", GROUPS)  # every graph has other nodes, so they cannot have steps of their own
     if not 0 <= sparsity < 1:
         raise UsageError(f"sparsity {sparsity:g}: must be at least 0 and below 1")
-    if seed < 0 or threads < 1 or (split_seed or 0) < 0:
-        raise UsageError(f"seed {seed} and threads {threads}: a seed is at least 0, threads at least 1")
+    for name, number in (("seed", seed), ("split seed", split_seed or 0)):
+        if not 0 <= number < SEEDS:
+            raise UsageError(f"{name} {number}: must be at least 0 and below {SEEDS:,}, as random generators want it")
+    if threads < 1:
+        raise UsageError(f"threads {threads}: must be at least 1")
     _insist_on_measurable(energy, country, energy_seconds, inference_batch, chosen.task)
     if features not in (None, *get_args(Features)):
         raise UsageError(unknown("encoding of features", str(features), get_args(Features)))

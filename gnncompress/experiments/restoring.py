@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, StrictInt, ValidationError, model_validator
 from torch import Tensor, nn
 
 from gnncompress.checkpoints import read_checkpoint
@@ -16,13 +16,15 @@ from gnncompress.checkpoints.files import one_line, shown
 from gnncompress.checkpoints.index import allowed_bytes
 from gnncompress.errors import CheckpointError, GnncompressError, UsageError
 from gnncompress.experiments.building import fill, rebuilt, reshapes
-from gnncompress.experiments.methods import EXECUTE, Setting
-from gnncompress.experiments.spec import RunSpec
+from gnncompress.experiments.methods import EXECUTE, METHODS, Setting
+from gnncompress.experiments.spec import NO_METHOD, SEEDS, RunSpec
 from gnncompress.models import MODELS, build_model
 from gnncompress.models.registry import Argument
 from gnncompress.pruning.edges import KEEP
 from gnncompress.quantization import freeze_for, is_prepared
 from gnncompress.quantization.lowering import to_compiled, to_integer
+from gnncompress.quantization.prepare import quantizers
+from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.registry import unknown
 from gnncompress.runtime.model import ProgramModel
 from gnncompress.schemes import INTEGER, SIMULATED
@@ -41,7 +43,8 @@ _USUAL = 1024
 class ModelCard(BaseModel):
     """How to rebuild a model, and where it comes from: what a run writes into its checkpoint's metadata.
 
-    ``features`` and ``outputs`` are the widths that the model was built with, ``run`` is the run's name.
+    ``features`` and ``outputs`` are the widths that the model was built with, ``run`` is the run's name. A file may be
+    forged: what no run can have is refused.
     """
 
     run: str
@@ -49,13 +52,25 @@ class ModelCard(BaseModel):
     task: str
     model: str
     arguments: dict[str, Argument]
-    features: int
-    outputs: int
+    features: StrictInt
+    outputs: StrictInt
     method: str
     scheme: str
     settings: dict[str, Setting] = Field(default_factory=dict)
-    sparsity: float
-    seed: int
+    sparsity: Annotated[float, Field(ge=0, lt=1)]
+    seed: Annotated[int, Field(ge=0, lt=SEEDS)]
+
+    @model_validator(mode="after")
+    def _of_a_method(self) -> ModelCard:
+        known: Mapping[str, Setting] = {}
+        if self.method != NO_METHOD:
+            try:
+                known = METHODS[self.method].settings(self.settings)
+            except UsageError as error:
+                raise ValueError(str(error)) from error
+        if known != self.settings:
+            raise ValueError(f"method {self.method} has other settings")
+        return self
 
 
 def card_of(spec: RunSpec, task: Task) -> dict[str, Any]:
@@ -88,42 +103,75 @@ def load_model(
 
     Raises:
         CheckpointError: as ``load_checkpoint`` does; if the file does not say what the model is and there is no
-            ``build``; if the model has tensors of other names, shapes or dtypes than the file.
+            ``build``; if the model has tensors of other names, shapes or dtypes than the file, or a quantizer without a
+            finite range; if what the file says of its execution does not fit the model.
         UsageError: if ``build`` wants arguments or makes no model.
+        QuantizationError, ExecutionError: if the model cannot be executed as ``execute`` says.
     """
     if execute not in (None, *_EXECUTED):
         raise UsageError(unknown("execute", str(execute), _EXECUTED))
     state, metadata = read_checkpoint(path, max_bytes)
     card = _card(metadata)
+    told = card if isinstance(card, ModelCard) else None
     model = (_builder(path, card, state) if build is None else _own(build))()
     if not isinstance(model, nn.Module):
         raise UsageError(f"build returns a {type(model).__name__}; it must return a torch.nn.Module")
-    if build is not None and card is not None and not is_prepared(model):
-        try:
-            model = rebuilt(model, card.method, card.sparsity, card.settings)
-        except (TypeError, GnncompressError) as error:  # whatever settings a forged file names
-            raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {one_line(error)}") from error
-    if is_prepared(model):
-        freeze_for(model, state)
-    reshaped = (card is not None and reshapes(card.method)) if reshaped is None else reshaped
-    own = model.state_dict()
-    for name, tensor in state.items():
-        if name in own and own[name].dtype != tensor.dtype:
-            what = f"{shown(name)} is {tensor.dtype}, the model's {own[name].dtype}"
-            raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {what}")
-        if reshaped and not _within(tensor, own.get(name)):
-            what = f"{shown(name)} is {list(tensor.shape)}, the model's {list(own[name].shape)}"
-            raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {what}")
-    execute = execute or str(card.settings.get(EXECUTE, SIMULATED) if card is not None else SIMULATED)
+    reshaped = (told is not None and reshapes(told.method)) if reshaped is None else reshaped
     try:
+        if build is not None and told is not None and not is_prepared(model):
+            model = rebuilt(model, told.method, told.sparsity, told.settings)
+        if is_prepared(model):
+            freeze_for(model, state)
+        _insist_on_fit(model, state, reshaped)
         model = fill(model, state, reshaped)
-        return _EXECUTED[execute](model, verify)
     except RuntimeError as error:
         detail = one_line(str(error).split(":", 1)[-1])
         hint = "" if reshaped else "; if structured pruning took channels out of it, say reshaped=True"
         if any(".parametrizations." in name for name in state) and not is_prepared(model):
             hint = "; it is that of a prepared model: build=lambda: gnncompress.prepare(..., scheme)"
         raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {detail}{hint}") from error
+    except Exception as error:  # whatever the settings and tensors of a forged file do
+        raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {one_line(error)}") from error
+    _insist_on_ranges(path, model)
+    if execute is not None or told is None:
+        return _EXECUTED[execute or SIMULATED](model, verify)
+    try:
+        return _EXECUTED[str(told.settings.get(EXECUTE, SIMULATED))](model, verify)
+    except GnncompressError as error:
+        raise CheckpointError(f"{path}: cannot be executed as it says: {one_line(error)}") from error
+
+
+def _insist_on_fit(model: nn.Module, state: Mapping[str, Tensor], reshaped: bool) -> None:
+    """Insist that tensors of the same names have dtypes, and sizes, that the model can have.
+
+    Raises:
+        CheckpointError: naming the tensor that has not.
+    """
+    own = model.state_dict()
+    for name, tensor in state.items():
+        if name in own and own[name].dtype != tensor.dtype:
+            raise CheckpointError(f"{shown(name)} is {tensor.dtype}, the model's {own[name].dtype}")
+        if reshaped and not _within(tensor, own.get(name)):
+            raise CheckpointError(f"{shown(name)} is {list(tensor.shape)}, the model's {list(own[name].shape)}")
+    if KEEP in state and (state[KEEP].dtype != torch.bool or state[KEEP].dim() != 1):
+        raise CheckpointError(f"{shown(KEEP)} is no mask of edges")
+
+
+def _insist_on_ranges(path: str | Path, model: nn.Module) -> None:
+    """Insist that what each quantizer of a model knows is finite, or that it knows nothing yet.
+
+    Raises:
+        CheckpointError: naming the quantizer, whose grid would make NaN of every value.
+    """
+    for name, quantizer in quantizers(model):
+        if isinstance(quantizer, Quantizer):
+            low, high = quantizer.observer.range.double()
+            sound = bool(((low <= high) & (high - low).isfinite()).all()) or bool((low.isnan() & high.isnan()).all())
+        else:
+            known = [parameter for parameter in quantizer.parameters() if not nn.parameter.is_lazy(parameter)]
+            sound = all(bool(parameter.isfinite().all()) for parameter in known)
+        if not sound:
+            raise CheckpointError(f"{path}: damaged: the range of {name} is not finite")
 
 
 def _own(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
@@ -137,22 +185,27 @@ def _own(build: Callable[[], nn.Module]) -> Callable[[], nn.Module]:
     raise UsageError("build must be a function without arguments that makes the model, e.g. build=lambda: Net(16, 4)")
 
 
-def _card(metadata: Mapping[str, Any]) -> ModelCard | None:
+def _card(metadata: Mapping[str, Any]) -> ModelCard | str:
+    """Return what a file says of its model, or what is wrong with it; nothing is, of a file that says nothing."""
+    if not metadata.keys() & ModelCard.model_fields.keys():
+        return ""
     try:
         return ModelCard.model_validate(metadata)
-    except ValidationError:
-        return None
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, first["loc"][:2]))
+        return one_line(f"{place}: {first['msg']}" if place else first["msg"])
 
 
-def _builder(path: str | Path, card: ModelCard | None, state: Mapping[str, Tensor]) -> Callable[[], nn.Module]:
+def _builder(path: str | Path, card: ModelCard | str, state: Mapping[str, Tensor]) -> Callable[[], nn.Module]:
     """Return what builds a card's model, proved to be no larger than the file's tensors call for.
 
     It is first built on the meta device, which takes no memory: a forged size must not make a model larger than memory
     before its tensors can disagree.
     """
     hint = "give load_model(path, build=...) a function that makes it"
-    if card is None:
-        raise CheckpointError(f"{path}: does not say what its model is; {hint}")
+    if isinstance(card, str):
+        raise CheckpointError(f"{path}: does not say what its model is{f' ({card})' if card else ''}; {hint}")
     if MODELS.get(card.model) is None:
         raise CheckpointError(f"{path}: its model {shown(card.model)} is not one of gnncompress; {hint}")
     sizes = [size for tensor in state.values() if tensor.numel() for size in tensor.shape]

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable
 from pathlib import Path
 
 from gnncompress.errors import ResultsError
 from gnncompress.experiments.spec import RunSpec
+from gnncompress.files import read_text, why
 from gnncompress.measurements import Measurement, csv_rows
 
 
@@ -34,22 +36,26 @@ def read_measurements(path: Path) -> list[Measurement]:
         ResultsError: naming the file, if it cannot be read, lacks a column, or has values that do not fit.
     """
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                Measurement(
-                    row["phase"],
-                    row["metric"],
-                    float(row["value"]) if row["value"] else None,
-                    row["unit"],
-                    row["source"],  # type: ignore[arg-type]
-                    row["layer"],
-                )
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, KeyError, ValueError) as error:
-        raise ResultsError(
-            f"{path}: cannot be read as results ({error}); delete the run's folder and run it again"
-        ) from error
+        rows = list(csv.DictReader(io.StringIO(read_text(path), newline="")))
+        for number, row in enumerate(rows, start=1):
+            if None in row or None in row.values():
+                raise ValueError(f"row {number} has not as many cells as the head")
+        return [
+            Measurement(
+                row["phase"],
+                row["metric"],
+                float(row["value"]) if row["value"] else None,
+                row["unit"],
+                row["source"],  # type: ignore[arg-type]
+                row["layer"],
+            )
+            for row in rows
+        ]
+    except KeyError as error:
+        reason = f"column {error.args[0]} missing"
+    except (OSError, ValueError, csv.Error) as error:
+        reason = why(error)
+    raise ResultsError(f"{path}: cannot be read as results ({reason}); delete the run's folder and run it again")
 
 
 def read_metrics(path: Path) -> dict[str, float | None]:

@@ -47,8 +47,8 @@ def execute(spec: RunSpec, store: Store, data_root: Path | None, on_epoch: OnEpo
     torch.use_deterministic_algorithms(True, warn_only=True)
     task = load_task(spec, data_root)
     task.insist_on_batch(spec.inference_batch)
-    result, cost, said = _profiled(spec, lambda: _compress(spec, store, task, on_epoch))
-    with store.staged(spec) as folder:
+    with store.staged(spec) as folder:  # before the work, so that a place that cannot be had costs none
+        result, cost, said = _profiled(spec, lambda: _compress(spec, store, task, on_epoch))
         rows, notes = [*result.measurements, *cost], [*task.notes, *result.warnings, *said]
         if not spec.analysis:
             running = executed(result.model, spec.settings)

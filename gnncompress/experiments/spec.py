@@ -6,7 +6,7 @@ import hashlib
 import json
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from gnncompress.experiments.methods import BASE, METHODS, Other, Same, Setting, scheme_of
 from gnncompress.profiling.latency import Window
@@ -14,6 +14,8 @@ from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import SplitSpec
 
 NO_METHOD = "none"
+# Python's, NumPy's and torch's generators all take seeds below this.
+SEEDS = 2**32
 
 
 class RunSpec(BaseModel):
@@ -47,7 +49,7 @@ class RunSpec(BaseModel):
     sparsity: Annotated[float, Field(ge=0, lt=1)] = 0.0
     finetune: Recipe | None = None
     finetune_pruned: Recipe | None = None
-    seed: Annotated[int, Field(ge=0)]
+    seed: Annotated[int, Field(ge=0, lt=SEEDS)]
     split: SplitSpec
     device: Literal["cpu", "cuda"] = "cpu"
     threads: Annotated[int, Field(ge=1)] = 1
@@ -55,6 +57,13 @@ class RunSpec(BaseModel):
     energy: str = "auto"
     country: str = ""
     inference_batch: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("split")
+    @classmethod
+    def _seeded(cls, split: SplitSpec) -> SplitSpec:
+        if not 0 <= split.seed < SEEDS:
+            raise ValueError(f"seed {split.seed} must be at least 0 and below {SEEDS}")
+        return split
 
     @property
     def run_id(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -65,10 +65,14 @@ class Sweep:
         Raises:
             DatasetError, UsageError: at once, since no other run would fare better.
             PruningError: at once, if a model of the user's own cannot be pruned, before any is trained.
+            ResultsError: at once, if something is in the way of a run that is to be made.
             MeasurementError: at once, if the source of energy that was asked for by name reads nothing here.
             KeyboardInterrupt: after it, finished runs are whole and the same sweep goes on where it stopped.
         """
         unique = list({spec.run_id: spec for spec in specs}.values())
+        for spec in unique:
+            for one in self._missing(spec):
+                self._store.insist_on_room(one)
         for energy in {spec.energy for spec in unique if not self._store.finished(spec)}:
             open_meter(energy)  # what was asked for by name must read something, before hours of training
         self._insist_on_prunable(unique)
@@ -100,6 +104,13 @@ class Sweep:
                 if unprunable is not None:
                     raise unprunable
 
+    def _missing(self, spec: RunSpec) -> Iterator[RunSpec]:
+        """Yield what is to be made for a run: itself and the runs that it builds on, as far as they are not there."""
+        one: RunSpec | None = spec
+        while one is not None and not self._store.finished(one):
+            yield one
+            one = one.origin
+
     def _ensure(self, spec: RunSpec) -> None:
         """Have the run in the store, after the run it builds on."""
         if self._store.finished(spec):
@@ -119,7 +130,10 @@ class Sweep:
                 warnings = execute(spec, self._store, self._data_root, self._observer.epoch)
         except Exception as error:
             self._errors[spec.run_id] = error
-            self._store.fail(spec, error)
+            try:
+                self._store.fail(spec, error)
+            except (OSError, GnncompressError) as second:  # the run's own error is the one that counts
+                self._observer.warned(spec, f"that it failed cannot be stored ({reason(second)})")
             raise
         for warning in warnings:
             if (spec.dataset, warning) not in self._told:  # what is wrong with the data is the same for every run

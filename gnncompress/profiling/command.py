@@ -33,6 +33,13 @@ _RELAYED = (
 # There where an NVIDIA driver is; without one a command uses no GPU, and there is nothing to say of it.
 _NVIDIA = Path("/dev/nvidiactl")
 _PAGE = 4096
+_GUARDING = """
+import os, signal, sys
+print(flush=True)
+whom = int(sys.stdin.readline() or 0)
+if whom and not sys.stdin.readline():
+    os.kill(whom, signal.SIGKILL)
+"""
 _MAXRSS_BYTES = 1 if sys.platform == "darwin" else 1024
 
 
@@ -51,7 +58,8 @@ def profile_command(command: Sequence[str], phase: str, energy: str = "auto", co
     CPU time, its largest process's peak and its switches are the kernel's own figures (wait4); ``memory_peak`` is the
     resident memory of the whole tree, sampled every 20 ms (new processes are looked for every half second), pages that
     are shared counted for each. Energy is the machine's. Meanwhile this process sleeps but for the samples, and holds
-    no lock: the command may measure, too.
+    no lock: the command may measure, too. Should this process itself be killed (SIGKILL), the command is killed, too,
+    with what it has started unless it was started from a terminal.
 
     Raises:
         CommandError: if the command cannot be started (exit code 127 or 126, as in a shell).
@@ -63,19 +71,23 @@ def profile_command(command: Sequence[str], phase: str, energy: str = "auto", co
     co2_rows([], country)
     meter = open_meter(energy, gpu=_NVIDIA.exists())
     with _relayed() as relay:
+        guard = _Guard()
         meter.start()
         before = Usage.now()
         try:
             process = _started(command, relay.group)
         except CommandError:
             meter.stop()
+            guard.end()
             raise
+        guard.watch(process.pid, relay.group)
         relay.to(process.pid)
         memory = _Tree(process.pid)
         with Sampler(memory.sample, _INTERVAL):
             _, status, used = os.wait4(process.pid, 0)
             load = Load.between(before, Usage.now())
         relay.end()
+        guard.end()
         readings = meter.stop()
         code = os.waitstatus_to_exitcode(status)
         process.returncode = code  # it has been waited for
@@ -143,6 +155,40 @@ def _started(command: Sequence[str], group: bool) -> subprocess.Popen[bytes]:
         raise CommandError(f"{command[0]}: no such command", _NOT_FOUND) from error
     except OSError as error:
         raise CommandError(f"{command[0]}: cannot be run ({error.strerror})", _CANNOT_RUN) from error
+
+
+class _Guard:
+    """A process that kills the command should this one be killed; it sleeps until either of the two has ended.
+
+    It is told whom by a line, and by another that the command has ended; the end of the file before that is the end of
+    this process. (To let the kernel do so, a command would have to be forked, which takes some 20 ms of its duration.)
+    """
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-IS", "-c", _GUARDING],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # what a terminal sends is not for it
+        )
+        assert self._process.stdout is not None
+        self._process.stdout.readline()  # it is ready, and takes nothing from what is measured
+
+    def watch(self, pid: int, group: bool) -> None:
+        """Let it kill a process, or its ``group``, if need be."""
+        self._tell(-pid if group else pid)
+
+    def end(self) -> None:
+        """Let it end: there is nothing to kill, or not any more."""
+        self._tell(0)
+        self._process.communicate()
+
+    def _tell(self, number: int) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # somebody killed it
+            self._process.stdin.write(b"%d\n" % number)
+            self._process.stdin.flush()
 
 
 class _Relay:

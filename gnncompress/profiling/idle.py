@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from gnncompress.files import cache_root, write_json
+from gnncompress.files import cache_root, read_json, read_text, write_json
 from gnncompress.profiling.energy import EnergyMeter, Reading, unavailable
 from gnncompress.profiling.load import FOREIGN, Load, Usage
 from gnncompress.profiling.powercap import root
@@ -49,7 +48,7 @@ def idle_power(meter: EnergyMeter, name: str, seconds: float) -> tuple[list[Read
 
 def _boot() -> str:
     try:
-        return _BOOT.read_text().strip()
+        return read_text(_BOOT).strip()
     except OSError:
         return ""
 
@@ -57,14 +56,14 @@ def _boot() -> str:
 def _kept(file: Path) -> dict[str, dict[str, Any]]:
     """Return what the cache holds, nothing if it is not there or damaged: it can be measured again."""
     try:
-        found = json.loads(file.read_text())
+        found = read_json(file)
         for entry in found.values():
             float(entry["seconds"])
             str(entry["boot"])
             [Reading(**reading) for reading in entry["watts"]]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, OverflowError):
         return {}
-    return dict(found)
+    return found
 
 
 def _keep(file: Path, content: dict[str, dict[str, Any]]) -> None:

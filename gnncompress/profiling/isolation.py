@@ -1,4 +1,8 @@
-"""A measured phase runs alone: in a process of its own, under a lock that covers the machine."""
+"""A measured phase runs alone: in a process of its own, under a lock that covers the machine.
+
+That process itself holds the lock, so that none can begin while another still measures, whatever became of the one that
+started it. It ends, in silence, as soon as that one does.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import multiprocessing
 import os
 import sys
 import tempfile
+import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import forkserver
@@ -14,9 +19,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
 from gnncompress.errors import GnncompressError, MeasurementError
+from gnncompress.files import locked
 
 
 def start_server(preload: Sequence[str]) -> None:
@@ -37,6 +41,7 @@ def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
 
     Raises:
         GnncompressError: what ``function`` raised, if it was one of ours.
+        ResultsError: if the machine's lock cannot be had.
         MeasurementError: if it raised anything else, or the child died; the message says how.
     """
     try:
@@ -47,26 +52,25 @@ def isolated(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def _isolated(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
     context: Any = multiprocessing.get_context("spawn" if sys.platform == "win32" else "forkserver")
-    with machine_lock():
-        receiver, sender = context.Pipe(duplex=False)
-        child = context.Process(target=_serve, args=(sender, function, arguments), daemon=True)
-        with _without_callers_script():
-            child.start()
-        sender.close()
-        try:
-            outcome = receiver.recv()
-        except EOFError:
-            child.join()
-            raise MeasurementError(
-                f"the measuring process ended without a result (exit code {child.exitcode}); "
-                "was it killed for want of memory?"
-            ) from None
-        except KeyboardInterrupt:
-            child.terminate()
-            raise
-        finally:
-            receiver.close()
+    receiver, sender = context.Pipe(duplex=False)
+    child = context.Process(target=_serve, args=(sender, function, arguments), daemon=True)
+    with _without_callers_script():
+        child.start()
+    sender.close()
+    try:
+        outcome = receiver.recv()
+    except EOFError:
         child.join()
+        raise MeasurementError(
+            f"the measuring process ended without a result (exit code {child.exitcode}); "
+            "was it killed for want of memory?"
+        ) from None
+    except BaseException:
+        child.terminate()
+        raise
+    finally:
+        receiver.close()
+    child.join()
     if isinstance(outcome, GnncompressError):
         raise outcome
     return outcome
@@ -87,17 +91,24 @@ def _without_callers_script() -> Iterator[None]:
         sys.modules["__main__"] = script
 
 
-def machine_lock() -> FileLock:
-    """Return the lock that a measured phase holds, one a machine and user."""
+def machine_lock() -> contextlib.AbstractContextManager[None]:
+    """Hold the lock of a measured phase, one a machine and user; wait for it.
+
+    Raises:
+        ResultsError: if it cannot be had.
+    """
     if os.name == "nt":
-        return FileLock(Path(tempfile.gettempdir()) / f"gnncompress-measure-{os.environ.get('USERNAME', 'user')}.lock")
+        return locked(Path(tempfile.gettempdir()) / f"gnncompress-measure-{os.environ.get('USERNAME', 'user')}.lock")
     # Not the folder for temporary files, of which each job of a cluster may have another.
-    return FileLock(Path("/tmp") / f"gnncompress-measure-{os.getuid()}.lock")
+    return locked(Path("/tmp") / f"gnncompress-measure-{os.getuid()}.lock")
 
 
 def _serve(sender: Connection, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
-        sender.send(function(*arguments))
+        with machine_lock():
+            outcome = function(*arguments)
+        sender.send(outcome)
     except GnncompressError as error:
         sender.send(error)
     except KeyboardInterrupt:
@@ -105,3 +116,11 @@ def _serve(sender: Connection, function: Callable[..., Any], arguments: tuple[An
     except Exception as error:
         sender.send(MeasurementError(f"the measuring process failed: {type(error).__name__}: {error}"))
         raise
+
+
+def _end_with_parent() -> None:
+    """Wait, without polling, for the process that started this one to end, however it does; then end this one."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

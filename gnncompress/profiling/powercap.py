@@ -7,11 +7,14 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from gnncompress.files import read_text, why
+
 # Another root than the system's, for containers that mount it elsewhere and for simulated counters.
 ROOT_VARIABLE = "GNNCOMPRESS_POWERCAP"
 _ROOT = Path("/sys/class/powercap")
 _ZONE = re.compile(r"[a-z][a-z-]*(:[0-9a-f]+)+")
 _DEPTH = 3
+_MOST = 2**64
 # AMD's processors are read by the same driver; the second one shows the same package once more.
 _DUPLICATE = "intel-rapl-mmio"
 
@@ -36,9 +39,9 @@ class Zone:
         """Return the counter, in microjoules.
 
         Raises:
-            OSError, ValueError: if it cannot be read, or is no number.
+            OSError, ValueError: if it cannot be read, or is no count of 64 bits.
         """
-        return int((self.path / "energy_uj").read_text())
+        return _count(self.path / "energy_uj")
 
 
 def root() -> Path:
@@ -79,13 +82,18 @@ def _by_number(name: str) -> tuple[str, list[int]]:
 
 def _zone(place: Path) -> Zone | None:
     try:
-        name = (place / "name").read_text().strip()
-    except OSError:
+        name = read_text(place / "name").strip()
+    except FileNotFoundError:
         return None
+    except (OSError, ValueError) as error:
+        # What it counts is not known: a package or, in one, maybe memory, which would be missing in the sum.
+        return Zone(
+            place, place.name, "dram" if place.name.count(":") > 1 else "cpu", 1, f"name: {_why(error, 'not UTF-8')}"
+        )
     component = "cpu" if name.startswith("package") else "dram" if name.startswith("dram") else ""
     for file in ("max_energy_range_uj", "energy_uj"):
         try:
-            value = int((place / file).read_text())
+            value = _count(place / file)
         except (OSError, ValueError) as error:
             return Zone(place, name, component, 1, f"{file}: {_why(error)}")
         if file == "max_energy_range_uj":
@@ -96,7 +104,14 @@ def _zone(place: Path) -> Zone | None:
     return Zone(place, name, component, largest + round(largest / (2**32 - 1)))
 
 
-def _why(error: Exception) -> str:
+def _count(file: Path) -> int:
+    value = int(read_text(file))
+    if not 0 <= value < _MOST:
+        raise ValueError(f"{file}: no count of 64 bits")
+    return value
+
+
+def _why(error: Exception, otherwise: str = "holds no number") -> str:
     if isinstance(error, PermissionError):
         return f"permission denied; {HOW_TO_ALLOW}"
-    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "holds no number"
+    return why(error) if isinstance(error, OSError) else otherwise

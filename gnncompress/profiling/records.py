@@ -8,10 +8,8 @@ import uuid
 from collections.abc import Iterable
 from pathlib import Path
 
-from filelock import FileLock
-
 from gnncompress.errors import ResultsError, UsageError
-from gnncompress.files import writable_folder, write_text
+from gnncompress.files import locked, read_text, why, writable_folder, write_text
 from gnncompress.measurements import COLUMNS, SOURCES, Measurement, csv_rows
 
 _METHOD = "profile"
@@ -33,13 +31,13 @@ def append_rows(path: Path, label: str, measurements: Iterable[Measurement]) -> 
 
     Raises:
         UsageError: if the file or its folder cannot be written.
-        ResultsError: if the file is there and holds something else.
+        ResultsError: if the file is there and holds something else, or another user appends to it.
     """
     insist_on_writable(path)
     run_id = uuid.uuid4().hex[:16]
     identity = [run_id, "", "", label, _METHOD, "", 0.0, "false", 0]
     try:
-        with FileLock(_lock(path)):
+        with locked(_lock(path)):
             write_text(path.resolve(), _content(path) + csv_rows(identity, measurements))
     except OSError as error:
         raise UsageError(f"{path}: cannot be written ({error.strerror}); name another file") from error
@@ -54,14 +52,12 @@ def _lock(path: Path) -> Path:
 
 def _content(path: Path) -> str:
     header = csv_rows([], [], header=True)
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{path}: is {'a folder' if path.is_dir() else 'no plain file'}; name a CSV file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path).replace("\r\n", "\n")
     except FileNotFoundError:
         return header
     except (OSError, ValueError) as error:
-        raise UsageError(f"{path}: cannot be read ({error}); name another file") from error
+        raise UsageError(f"{path}: cannot be read ({why(error)}); name another file") from error
     if not text:  # as mktemp leaves it
         return header
     if not text.startswith(header):

@@ -11,6 +11,7 @@ from rich.text import Text
 from tabulate import tabulate
 
 from gnncompress.reporting.tables import UNLIMITED, Column, fitted
+from gnncompress.texts import inert, visible
 
 FORMATS = ("table", "markdown", "csv", "latex", "json")
 _TEXT = {"dataset", "task", "model", "method", "tuned", "setting", "note"}
@@ -33,7 +34,7 @@ def render(summary: pd.DataFrame, style: str) -> str:
     if style == "table":
         return f"{terminal_tables(summary, UNLIMITED)}\n"
     if style == "csv":
-        return summary.to_csv(index=False, lineterminator="\n")
+        return _for_spreadsheets(summary).to_csv(index=False, lineterminator="\n")
     if style == "json":
         records = summary.astype(object).where(summary.notna(), None).to_dict(orient="records")
         return json.dumps(records, indent=1) + "\n"
@@ -100,7 +101,7 @@ def for_people(summary: pd.DataFrame, tasks: bool | None = None) -> pd.DataFrame
         "memory": lambda row: _si(row["memory_bytes"], "B"),
         "note": _note,
     }
-    cells = [{name: cell(row) for name, cell in columns.items()} for _, row in summary.iterrows()]
+    cells = [{name: visible(cell(row)) for name, cell in columns.items()} for _, row in summary.iterrows()]
     readable = pd.DataFrame(cells, columns=list(columns))
     unneeded = [name for name in ("setting", "note", "bits w/a") if not readable[name].any()]
     if not (_tasks_tell_apart(summary) if tasks is None else tasks):
@@ -119,6 +120,11 @@ def _digits(levels: pd.Series) -> int:
         ),
         17,
     )
+
+
+def _for_spreadsheets(summary: pd.DataFrame) -> pd.DataFrame:
+    """Return ``summary`` with its texts printable, and with an apostrophe before those that look like formulas."""
+    return summary.map(lambda cell: inert(visible(cell)) if isinstance(cell, str) else cell)
 
 
 def _quality(row: pd.Series, named: bool) -> str:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from rich.cells import cell_len, chop_cells
 from rich.text import Text
 
+from gnncompress.texts import one_line, visible
+
 UNLIMITED = 10_000
 _GAP = 2
 # Columns of text are not narrower than the first while others can be left out, and never narrower than the second.
@@ -74,8 +76,8 @@ def fitted(
 
 
 def _glued(text: str) -> str:
-    """Return ``text`` on one line, with spaces that may not end a line made hard."""
-    return _WITHIN.sub("\u00a0", " ".join(text.split()))
+    """Return ``text`` on one line, printable, with spaces that may not end a line made hard."""
+    return _WITHIN.sub("\u00a0", one_line(visible(text)))
 
 
 def _joined(lines: Iterable[Text]) -> Text:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import gc
 import json
+import os
 import struct
 import time
 import weakref
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,14 @@ from torch import Tensor, nn
 from torch_geometric.nn import GATConv, GCNConv
 
 import gnncompress
-from gnncompress.checkpoints import inspect_checkpoint, load_checkpoint, same_bits, save_checkpoint, streams
+from gnncompress.checkpoints import (
+    inspect_checkpoint,
+    load_checkpoint,
+    read_state_dict,
+    same_bits,
+    save_checkpoint,
+    streams,
+)
 from gnncompress.checkpoints.dtypes import LAYOUTS
 from gnncompress.checkpoints.index import header as head
 from gnncompress.errors import CheckpointError, UsageError
@@ -431,7 +440,7 @@ def test_foreign_and_missing_files_are_refused(tmp_path: Path) -> None:
         load_checkpoint(tmp_path / "foreign")
     with pytest.raises(CheckpointError, match="missing: no such file"):
         load_checkpoint(tmp_path / "missing")
-    with pytest.raises(CheckpointError, match="is a folder, not a file"):
+    with pytest.raises(CheckpointError, match="a folder, not a file"):
         load_checkpoint(tmp_path)
     torch.save({"w": torch.ones(2)}, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match=r"model\.pt: a torch\.save file; pack it first"):
@@ -456,3 +465,19 @@ def test_what_cannot_be_packed_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"nowhere.*cannot be written"):
         save_checkpoint({"w": torch.ones(2)}, tmp_path / "nowhere" / "x")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("read", [load_checkpoint, read_state_dict, inspect_checkpoint])
+def test_what_is_no_file_is_not_waited_for(read: Callable[[Path], object], tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "device").symlink_to("/dev/zero")
+    for name in ("pipe", "device"):
+        with pytest.raises(CheckpointError, match=rf"{name}: cannot be read \(a {name}, not a file\)"):
+            read(tmp_path / name)
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(CheckpointError, match=r"pipe: cannot be written \(a pipe, not a file\)"):
+        save_checkpoint({"x": torch.ones(2)}, tmp_path / "pipe")
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe"]

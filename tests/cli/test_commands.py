@@ -188,7 +188,7 @@ def test_checkpoint_there_and_back(cli: Cli, tmp_path: Path) -> None:
     assert "'[/red]x\\n': only in the first" in cli("checkpoint", "diff", tmp_path / "strange.pt", packed).out
     gnncompress.save_checkpoint({"[/red]x\n": torch.ones(2)}, tmp_path / "strange")
     assert "'[/red]x\\n'" in cli("checkpoint", "inspect", tmp_path / "strange").out
-    one_line(cli("checkpoint", "inspect", tmp_path), "is a folder, not a file")
+    one_line(cli("checkpoint", "inspect", tmp_path), "a folder, not a file")
     torch.save({"zeros": torch.zeros(70 << 20, dtype=torch.int8).expand(4, -1)}, tmp_path / "large.pt")
     assert cli("checkpoint", "pack", tmp_path / "large.pt", tmp_path / "large").code == 0
     one_line(cli("checkpoint", "verify", tmp_path / "large"), "says to unpack to 293,601,280 bytes")

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 import gnncompress
 from gnncompress.checkpoints import save_checkpoint
 from gnncompress.errors import CheckpointError, UsageError
+from gnncompress.experiments import restoring
 from gnncompress.experiments.building import load_task, new_model
 from gnncompress.experiments.resolve import resolve
 from gnncompress.experiments.restoring import card_of
 from gnncompress.measurements import GRAPHS, LINKS, NODES
-from gnncompress.models import MODELS
+from gnncompress.models import MODELS, build_model
 from gnncompress.pruning.edges import drop_edges
+from gnncompress.quantization import calibrate, freeze, prepare
+from gnncompress.tasks.base import Task
 
 DATA = {NODES: "digits", LINKS: "digits", GRAPHS: "digits-grid"}
 CASES = [(entry.name, task) for entry in MODELS for task in DATA if task in entry.tasks]
@@ -146,3 +150,126 @@ def test_what_builds_no_model_is_refused(tmp_path: Path) -> None:
             gnncompress.load_model(tmp_path / "x", build)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match=r"build returns a int; it must return a torch\.nn\.Module"):
         gnncompress.load_model(tmp_path / "x", lambda: 3)  # type: ignore[arg-type, return-value]
+
+
+VALUES: list[Any] = [None, True, 0, -1, 2, 10**6, 10**30, 0.5, -0.5, 1e308, "", "x", "quantize", "structured", [1], {}]
+VALUES += [{"a": 1}, {"execute": "x"}, {"execute": "integer"}, {"scheme": "a2q"}, {"scheme": "fp32"}, {"scheme": ["x"]}]
+VALUES += [{"scheme": "qat-int8", "keep_float": 3}, {"scheme": "qat-int8", "head_bits": 1e308}, {"rate": "x"}, "[/]"]
+
+
+def forged(whole: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a card with each key removed, and with each value replaced by others, also inside of dictionaries."""
+    found: list[dict[str, Any]] = []
+    for key, value in whole.items():
+        found.append({name: other for name, other in whole.items() if name != key})
+        found += [{**whole, key: new} for new in VALUES]
+        if isinstance(value, dict):
+            found += [{**whole, key: inner} for inner in forged(value)]
+            found += [{**whole, key: {**value, "new": new}} for new in VALUES]
+    return found
+
+
+@pytest.fixture(scope="module")
+def quantized() -> tuple[Task, dict[str, Any], dict[str, Tensor]]:
+    """A task, the card and the tensors of a model that runs in integers."""
+    spec = resolve("digits", "gcn", "quantize", scheme="qat-int8", execute="integer")
+    task = load_task(spec, None)
+    model = prepare(new_model(spec, task), "qat-int8")
+    calibrate(model, lambda: task.example(model))
+    return task, card_of(spec, task), dict(freeze(model).state_dict())
+
+
+@pytest.mark.parametrize("kind", ["plain", "integer", "structured"])
+@pytest.mark.parametrize("own", [False, True])
+def test_a_forged_card_is_refused_or_harmless(
+    kind: str, own: bool, quantized: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, whole, state = quantized
+    if kind != "integer":
+        spec = resolve("digits", "gcn", *(("structured", 0.5) if kind == "structured" else ()))
+        model = new_model(spec, task).eval()
+        if kind == "structured":
+            gnncompress.prune(model, "structured", 0.5, forward=task.example)
+        whole, state = card_of(spec, task), dict(model.state_dict())
+
+    def build() -> nn.Module:
+        return build_model("gcn", whole["features"], whole["outputs"], whole["arguments"])
+
+    (tmp_path / "x").write_bytes(bytes(10_000))
+    outcomes = {"loaded": 0, "refused": 0}
+    for lie in forged(whole):
+        monkeypatch.setattr(restoring, "read_checkpoint", lambda *_, lie=lie: (state, lie))
+        try:
+            gnncompress.load_model(tmp_path / "x", build if own else None)
+        except CheckpointError as error:
+            outcomes["refused"] += 1
+            said = str(error)
+        else:
+            outcomes["loaded"] += 1
+            said = str(tmp_path / "x")
+        assert said.startswith(str(tmp_path / "x")), lie
+        assert "\n" not in said, lie
+    assert outcomes["loaded"] > 10
+    assert own or outcomes["refused"] > 10, "lies of both kinds must be tried"
+
+
+@pytest.mark.parametrize("key", list(card()))
+def test_a_card_without_a_field_says_which(key: str, tmp_path: Path) -> None:
+    whole = card()
+    del whole[key]
+    save_checkpoint({"weight": torch.ones(2)}, tmp_path / "x", whole)
+    with pytest.raises(CheckpointError, match=rf"x: does not say what its model is \({key}: Field required\); give"):
+        gnncompress.load_model(tmp_path / "x")
+
+
+WITHOUT_END = [
+    (-math.inf, 1.0),
+    (-1.0, math.inf),
+    (-math.inf, math.inf),
+    (math.nan, 1.0),
+    (-1.0, math.nan),
+    (1.0, -1.0),
+]
+
+
+@pytest.mark.parametrize(("low", "high"), WITHOUT_END)
+def test_a_range_without_end_is_refused(low: float, high: float, quantized: Any, tmp_path: Path) -> None:
+    _, whole, state = quantized
+    ranges = [name for name in state if name.endswith(".range")]
+    for name in (ranges[0], ranges[-1]):
+        save_checkpoint({**state, name: torch.tensor([low, high])}, tmp_path / "x", whole)
+        for execute in (None, "simulated", "compiled"):
+            with pytest.raises(CheckpointError, match=r"x: damaged: the range of .+ is not finite"):
+                gnncompress.load_model(tmp_path / "x", execute=execute)
+
+
+def test_a_step_without_end_is_refused(tmp_path: Path) -> None:
+    spec = resolve("digits", "gcn", "quantize", scheme="a2q")
+    task = load_task(spec, None)
+    model = prepare(new_model(spec, task), "a2q")
+    calibrate(model, lambda: task.example(model))
+    state = dict(freeze(model).state_dict())
+    save_checkpoint(state, tmp_path / "x", card_of(spec, task))
+    gnncompress.load_model(tmp_path / "x")
+    step = next(name for name, tensor in state.items() if name.endswith(".step") and tensor.numel())
+    save_checkpoint({**state, step: torch.full_like(state[step], math.inf)}, tmp_path / "x", card_of(spec, task))
+    with pytest.raises(CheckpointError, match=r"x: damaged: the range of .+ is not finite"):
+        gnncompress.load_model(tmp_path / "x")
+
+
+def test_a_mask_of_edges_that_is_none_is_refused(tmp_path: Path) -> None:
+    spec = resolve("digits", "gcn")
+    task = load_task(spec, None)
+    state = dict(new_model(spec, task).state_dict())
+    for mask in (torch.ones(5), torch.ones(2, 2, dtype=torch.bool), torch.ones(5, dtype=torch.long)):
+        save_checkpoint({**state, "edge_keep": mask}, tmp_path / "x", card_of(spec, task))
+        with pytest.raises(CheckpointError, match=r"x: does not fit GCN: 'edge_keep' is no mask of edges"):
+            gnncompress.load_model(tmp_path / "x")
+
+
+def test_what_the_caller_asks_for_and_the_model_cannot_do_is_the_callers_error(tmp_path: Path) -> None:
+    spec = resolve("digits", "gcn")
+    task = load_task(spec, None)
+    save_checkpoint(new_model(spec, task), tmp_path / "x", card_of(spec, task))
+    with pytest.raises(UsageError, match="never quantized"):
+        gnncompress.load_model(tmp_path / "x", execute="integer")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import psutil
 import pytest
 
 from gnncompress.errors import CommandError, MeasurementError, UsageError
@@ -195,8 +197,8 @@ def start(*arguments: object, **options: Any) -> subprocess.Popen[str]:
     )
 
 
-def wait_for(file: Path) -> None:
-    until = time.perf_counter() + 20
+def wait_for(file: Path, seconds: float = 20) -> None:
+    until = time.perf_counter() + seconds
     while not file.exists() and time.perf_counter() < until:
         time.sleep(0.01)
     assert file.exists()
@@ -220,6 +222,67 @@ def test_signals_sent_to_the_profiler_reach_the_command_and_the_rows_are_kept(
     assert process.returncode == number + 40, err
     table = pd.read_csv(file).set_index("metric")
     assert table.loc["exit_status", "value"] == number + 40
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_the_command_ends_with_a_profiler_that_is_killed(grouped: bool, tmp_path: Path) -> None:
+    """Also one that ignores signals; and, but for a terminal, what it has started."""
+    ready = tmp_path / "ready"
+    script = "import os, pathlib, signal, subprocess, sys, time\n"
+    script += "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    script += "out = None if sys.argv[2] == 'True' else subprocess.DEVNULL\n"
+    script += "started = subprocess.Popen(['sleep', '20'], stdout=out, stderr=out).pid\n"
+    script += "pathlib.Path(sys.argv[1] + '.new').write_text(f'{os.getpid()} {started}')\n"
+    script += "os.replace(sys.argv[1] + '.new', sys.argv[1])\ntime.sleep(60)"
+    profiler = "import sys\nfrom gnncompress.profiling import command\n"
+    profiler += f"command._in_foreground = lambda: {not grouped}\n"
+    measured = f"[sys.executable, '-c', {script!r}, {str(ready)!r}, '{grouped}']"
+    profiler += f"command.profile_command({measured}, 'x', 'none')"
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", profiler], stdout=pipe, stderr=pipe)
+    try:
+        wait_for(ready, 60)
+        pids = [int(pid) for pid in ready.read_text().split()]
+        process.kill()
+        assert process.communicate(timeout=10) == (b"", b"")  # all that may not go on holds the pipes open
+        assert ended(pids[0])
+        assert ended(pids[1]) if grouped else psutil.pid_exists(pids[1])
+    finally:
+        process.kill()
+    if not grouped:
+        os.kill(pids[1], signal.SIGKILL)
+
+
+def ended(pid: int) -> bool:
+    """Say whether a process ends within seconds, waited for by anyone or not."""
+    until = time.perf_counter() + 5
+    with contextlib.suppress(psutil.NoSuchProcess):
+        while psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+            if time.perf_counter() > until:
+                return False
+            time.sleep(0.01)
+    return True
+
+
+@pytest.mark.parametrize("what", [["true"], ["no-such-command-here"]])
+def test_the_guard_ends_with_the_command(what: list[str]) -> None:
+    before = psutil.Process().children()
+    with contextlib.suppress(CommandError):
+        profile_command(what, "x", "none")
+    assert psutil.Process().children() == before
+
+
+def test_a_guard_that_was_killed_changes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Killed(command._Guard):
+        """Is killed as soon as it is there."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self._process.kill()
+            self._process.wait()
+
+    monkeypatch.setattr(command, "_Guard", Killed)
+    assert profile_command(["sh", "-c", "exit 3"], "x", "none").status == 3
 
 
 def test_a_signal_sent_while_the_command_starts_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,7 +343,7 @@ def test_options_of_the_command_need_no_dashes_before_it() -> None:
     assert done.stdout == "--energy,-o,--,x,", done.stderr
 
 
-@pytest.mark.parametrize(("content", "why"), [("a,b\n1,2\n", "has not the columns"), (None, "is a folder")])
+@pytest.mark.parametrize(("content", "why"), [("a,b\n1,2\n", "has not the columns"), (None, "a folder, not a file")])
 def test_a_file_that_cannot_be_used_is_found_before_the_command_runs(
     tmp_path: Path, content: str | None, why: str
 ) -> None:

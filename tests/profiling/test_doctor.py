@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gnncompress.profiling import doctor
+from gnncompress.profiling import doctor, powercap
 from gnncompress.profiling.energy import METERS, NoMeter, Reading
 
 
@@ -61,14 +61,14 @@ def test_a_counter_that_stands_still_is_no_energy(counters: Path) -> None:
 
 def test_what_may_not_be_read_comes_with_the_way_to_allow_it(counters: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zone(counters, "intel-rapl:0", "package-0")
-    read = Path.read_text
+    read = powercap.read_text
 
-    def refuse(path: Path, *arguments: object, **options: object) -> str:
+    def refuse(path: Path) -> str:
         if path.name == "energy_uj":
             raise PermissionError(13, "Permission denied")
-        return read(path, *arguments, **options)  # type: ignore[arg-type]
+        return read(path)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(powercap, "read_text", refuse)
     found = findings()
     package = found["counter intel-rapl:0 (package-0)"]
     assert (package.works, package.seen) == (False, "cpu: energy_uj: permission denied")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -72,7 +74,7 @@ def test_period_is_one_unit_more_than_the_largest_value(tmp_path: Path) -> None:
     assert PERIOD == RANGE + 61
 
 
-@pytest.mark.parametrize("largest", ["0", "-1", "many", ""])
+@pytest.mark.parametrize("largest", ["0", "-1", "many", "", "9" * 400, "9" * 5000, "inf"])
 def test_a_range_that_is_none_is_a_problem(tmp_path: Path, largest: str) -> None:
     made = zone(tmp_path, "intel-rapl:0")
     (made.path / "max_energy_range_uj").write_text(largest)
@@ -90,17 +92,51 @@ def test_a_counter_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
 def test_what_may_not_be_read_says_how_to_allow_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zone(tmp_path, "intel-rapl:0")
 
-    read = Path.read_text
+    read = powercap.read_text
 
     def refuse(path: Path) -> str:
         if path.name == "energy_uj":
             raise PermissionError(13, "Permission denied")
         return read(path)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(powercap, "read_text", refuse)
     (found,) = find_zones(tmp_path)
     assert found.problem == f"energy_uj: permission denied; {HOW_TO_ALLOW}"
     assert "sudo chmod a+r" in HOW_TO_ALLOW
+
+
+@pytest.mark.parametrize("file", ["name", "max_energy_range_uj", "energy_uj"])
+@pytest.mark.parametrize(
+    ("put", "why"),
+    [
+        (os.mkfifo, "a pipe, not a file"),
+        (Path.mkdir, "a folder, not a file"),
+        (lambda file: file.symlink_to("/dev/zero"), "a device, not a file"),
+        (lambda file: file.write_bytes(b"\xff\xfe\x00"), "holds no number"),
+    ],
+)
+def test_what_is_no_file_of_text_is_a_problem(file: str, put: Callable[[Path], None], why: str, tmp_path: Path) -> None:
+    place = zone(tmp_path, "intel-rapl:0").path
+    (place / file).unlink()
+    put(place / file)
+    (found,) = find_zones(tmp_path)
+    assert found.component == "cpu"
+    assert found.problem == f"{file}: {'not UTF-8' if file == 'name' and why == 'holds no number' else why}"
+
+
+def test_a_part_of_a_package_whose_name_cannot_be_read_may_be_memory(tmp_path: Path) -> None:
+    zone(tmp_path, "intel-rapl:0")
+    (zone(tmp_path, "intel-rapl:0:0").path / "name").write_bytes(b"\xff")
+    assert components(tmp_path) == {"intel-rapl:0": "cpu", "intel-rapl:0:0": "dram"}
+
+
+@pytest.mark.parametrize("text", ["-5", "9" * 30, "9" * 5000, "0x10", "\0"])
+def test_a_counter_that_is_no_count_of_64_bits_is_a_problem(text: str, tmp_path: Path) -> None:
+    (zone(tmp_path, "intel-rapl:0").path / "energy_uj").write_text(text)
+    (found,) = find_zones(tmp_path)
+    assert found.problem == "energy_uj: holds no number"
+    with pytest.raises(ValueError, match=r"\w"):
+        found.read()
 
 
 def test_a_folder_without_a_name_is_no_zone(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gnncompress.errors import MeasurementError
-from gnncompress.profiling import rapl
+from gnncompress.profiling import powercap, rapl
 from gnncompress.profiling.energy import METERS, NoMeter, Reading
 from gnncompress.profiling.powercap import Zone
 from gnncompress.profiling.rapl import RaplMeter
@@ -309,14 +309,14 @@ def test_a_package_whose_counter_is_no_number_is_refused(tmp_path: Path) -> None
 
 def test_a_package_that_may_not_be_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     zone(tmp_path, "intel-rapl:0")
-    read = Path.read_text
+    read = powercap.read_text
 
-    def refuse(path: Path, *arguments: object, **options: object) -> str:
+    def refuse(path: Path) -> str:
         if path.name == "energy_uj":
             raise PermissionError(13, "Permission denied", str(path))
-        return read(path, *arguments, **options)  # type: ignore[arg-type]
+        return read(path)
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(powercap, "read_text", refuse)
     with pytest.raises(
         MeasurementError, match=r"\(package-0\): energy_uj: permission denied; allow it with: sudo chmod"
     ):

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from filelock import FileLock
 
 from gnncompress.errors import ResultsError, UsageError
 from gnncompress.measurements import COLUMNS, Measurement
+from gnncompress.profiling import records
 from gnncompress.profiling.records import append_rows, insist_on_writable
 
 ROWS = [
@@ -66,7 +68,7 @@ def test_a_file_whose_last_row_is_cut_is_refused(tmp_path: Path, cut: int) -> No
 def test_what_is_no_plain_file_is_left_alone(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
-    with pytest.raises(UsageError, match="pipe: is no plain file; name a CSV file"):
+    with pytest.raises(UsageError, match=r"pipe: cannot be read \(a pipe, not a file\); name another file"):
         insist_on_writable(pipe)
 
 
@@ -88,8 +90,33 @@ def test_a_binary_file_is_refused_and_left_as_it_was(tmp_path: Path) -> None:
     assert file.read_bytes() == b"\xff\xfe\x00\x80"
 
 
+def test_another_users_lock_is_told_in_a_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(ResultsError, match=r"gnncompress-rows-.*\.lock: cannot be locked \(Permission denied\)"):
+        append_rows(tmp_path / "costs.csv", "x", ROWS)
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(records, "_lock", lambda _: tmp_path / "lock")
+    (tmp_path / "lock").symlink_to(tmp_path / "made")
+    with pytest.raises(ResultsError, match=r"lock: cannot be locked \(a link, not a file\)"):
+        append_rows(tmp_path / "costs.csv", "x", ROWS)
+    assert not (tmp_path / "made").exists()
+
+
+def test_line_ends_of_another_system_are_taken(tmp_path: Path) -> None:
+    append_rows(file := tmp_path / "costs.csv", "a", ROWS)
+    file.write_bytes(file.read_bytes().replace(b"\n", b"\r\n"))
+    append_rows(file, "b", ROWS)
+    assert b"\r" not in file.read_bytes()
+    assert len(pd.read_csv(file)) == 2 * len(ROWS)
+
+
 def test_a_folder_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"{tmp_path}: is a folder; name a CSV file"):
+    with pytest.raises(UsageError, match=f"{tmp_path}: cannot be read \\(a folder, not a file\\); name another file"):
         append_rows(tmp_path, "x", ROWS)
     assert list(tmp_path.iterdir()) == []
 
@@ -116,7 +143,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path, monkeypatch: pyte
     def refuse(*_: object, **__: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "read_text", refuse)
+    monkeypatch.setattr(records, "read_text", refuse)
     with pytest.raises(UsageError, match=r"costs\.csv: cannot be read \(.*Permission denied\); name another file"):
         insist_on_writable(tmp_path / "costs.csv")
 
