@@ -258,7 +258,11 @@ def _gap(a: Predictions, b: Predictions) -> Callable[[NDArray], float | None]:
 def _folder(path: Path) -> Path:
     folder = path.parent if path.name == MODEL else path
     for name in (SPEC, MODEL):
-        if not (folder / name).is_file():
+        try:
+            there = (folder / name).is_file()
+        except OSError as error:  # such as one that another user keeps to themselves
+            raise ResultsError(f"{folder}: cannot be read ({why(error)})") from error
+        if not there:
             raise ResultsError(
                 f"{folder}: has no {name}; name the folder of a finished run, such as runs/0123456789abcdef"
             )

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from gnncompress.runtime import aggregation, coefficients, floating, operations, products
+from gnncompress.runtime import aggregation, coefficients, floating, levels, operations
 from gnncompress.runtime.program import Operation
 from tests.runtime import guarded
 
@@ -19,11 +19,13 @@ from tests.runtime import guarded
 OTHER_INPUT = r"edge_index (narrower|wider)|(batch|edge_weight) nothing|codes long|\.attention 1 |lone no weights"
 
 
-@pytest.mark.parametrize("only", ["", "Linear"], ids=["all operations", "products by torch"])
-def test_every_operation_with_whatever_it_may_be_given(only: str) -> None:
+@pytest.mark.parametrize("forced", ["", *[one.name for one in levels.LEVELS if one.available][1:]])
+def test_every_operation_with_whatever_it_may_be_given(forced: str) -> None:
+    """All operations at the level of this processor, products at every other level that it has."""
+    only = "Linear" if forced else ""
     root = Path(guarded.__file__).parents[2]
     command = [sys.executable, "-W", "ignore", "-m", "tests.runtime.guarded", *only.split()]
-    env = {**os.environ, **({products.PORTABLE: "1"} if only else {})}
+    env = {**os.environ, **({levels.VARIABLE: forced} if forced else {})}
     done = subprocess.run(command, cwd=root, env=env, capture_output=True, text=True, timeout=300, check=False)
     lines = done.stdout.splitlines()
     assert done.returncode == 0, f"{done.returncode} in {lines[-1]}\n{done.stderr[-2000:]}"
