@@ -205,7 +205,7 @@ def test_profile_writes_into_no_other_file(cli: Cli, tmp_path: Path) -> None:
 def pair(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A trained model and the same with hardly a weight."""
     folder = tmp_path_factory.mktemp("pair")
-    options = ("--epochs", 20, "--finetune-epochs", 2, "--energy", "none", "-o", folder, "--json")
+    options = ("--epochs", 20, "--energy", "none", "-o", folder, "--json")
     result = cli("prune", "-s", "0,0.98", "--no-finetune", *options)
     assert result.code == 0, result.err
     a, b = (folder / run["run_id"] for run in result.json["runs"])

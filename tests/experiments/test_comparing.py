@@ -58,31 +58,7 @@ def test_a_run_and_its_copy_are_said_to_be_one(tmp_path: Path) -> None:
     assert note.endswith("with models that differ: one was made anew")
 
 
-<<<<<<< HEAD
 def test_infinite_ends_are_no_json_number() -> None:
     one = Compared("latency_median", "s", 1.0, 2.0, Difference(0.5, -1e9, 1e9), "measured")
     text = json.dumps(Comparison("a", "b", 0.99, [one]).to_dict(), allow_nan=False)
     assert json.loads(text)["figures"][0]["high"] is None
-=======
-@pytest.mark.parametrize("put", [os.mkfifo, Path.mkdir, lambda place: place.symlink_to("/dev/zero")])
-@pytest.mark.parametrize("name", ["spec.json", "model.safetensors"])
-def test_what_is_no_file_is_not_waited_for(put: Callable[[Path], None], name: str, folder: Path) -> None:
-    (folder / name).unlink(missing_ok=True)
-    put(folder / name)
-    with pytest.raises(ResultsError, match=r"has no (spec\.json|model\.safetensors)"):
-        compare(folder, folder, None, Settings(energy="none"))
-
-
-def test_a_negative_seed_of_a_comparison_is_refused() -> None:
-    with pytest.raises(UsageError, match="--seed -1: must be at least 0"):
-        Settings(seed=-1)
-
-
-def test_a_folder_that_another_user_keeps_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def refuse(_: Path) -> bool:
-        raise PermissionError(13, "Permission denied")
-
-    monkeypatch.setattr(Path, "is_file", refuse)
-    with pytest.raises(ResultsError, match=rf"{folder}: cannot be read \(Permission denied\)"):
-        compare(folder, folder, None, Settings(energy="none"))
->>>>>>> wt-hostile

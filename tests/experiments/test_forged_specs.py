@@ -66,3 +66,12 @@ def test_what_is_no_file_is_not_waited_for(put: Callable[[Path], None], name: st
 def test_a_negative_seed_of_a_comparison_is_refused() -> None:
     with pytest.raises(UsageError, match="--seed -1: must be at least 0"):
         Settings(seed=-1)
+
+
+def test_a_folder_that_another_user_keeps_is_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    with pytest.raises(ResultsError, match=rf"{folder}: cannot be read \(Permission denied\)"):
+        compare(folder, folder, None, Settings(energy="none"))
