@@ -14,7 +14,7 @@ from rich.text import Text
 from gnncompress.texts import one_line, visible
 
 _WIDE = 250
-_STYLES = {"error": "bold red", "failed": "bold red", "warning": "yellow"}
+_STYLES = {"error": "bold red", "failed": "bold red", "warning": "yellow", "note": "yellow"}
 
 
 class LiteralConsole(Console):
@@ -33,7 +33,7 @@ output = LiteralConsole(width=None if sys.stdout.isatty() else _WIDE)
 
 
 def told(kind: str, text: object) -> Text:
-    """Return a line for people: error, failed or warning, and what is to be said."""
+    """Return a line for people: error, failed, warning or note, and what is to be said."""
     return Text.assemble((f"{kind}:", _STYLES[kind]), " ", visible(one_line(text)))
 
 

@@ -212,10 +212,9 @@ def quantize(
 
 
 def _say_what_to_expect() -> None:
-    from gnncompress.cli.console import errors
+    from gnncompress.cli.console import tell
     from gnncompress.runtime.levels import FASTEST, level
 
     found = level()
     if found != FASTEST:
-        text = f"integer execution at level {found.name}: {found.speed}"
-        errors.print(f"[yellow]note:[/] {text}", soft_wrap=True, highlight=False)
+        tell("note", f"integer execution at level {found.name}: {found.speed}")

@@ -25,9 +25,7 @@ def report(
 
     A run counts once, however many copies of it there are. A narrow terminal shows fewer columns and names the others.
     """
-    from rich.markup import escape
-
-    from gnncompress.cli.console import errors
+    from gnncompress.cli.console import tell
     from gnncompress.cli.tables import print_whole, width
     from gnncompress.errors import UsageError
     from gnncompress.files import write_text
@@ -42,7 +40,7 @@ def report(
         warnings.simplefilter("always")
         summary = summarize(read_results(runs))
     for warning in dict.fromkeys(str(one.message) for one in said):
-        errors.print(f"[yellow]warning:[/] {escape(warning)}", soft_wrap=True, highlight=False)
+        tell("warning", warning)
     if style == "table" and target is None:
         print_whole(terminal_tables(summary, width()))
         return

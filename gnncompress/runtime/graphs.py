@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from gnncompress.errors import ExecutionError
@@ -17,6 +18,8 @@ from gnncompress.runtime.sparse import INDICES, insist_on_rows, is_line
 
 # A sum of so many codes of eight bits, and of their zero points, always fits into 32.
 MOST_NEIGHBOURS = (2**31 - 1) // 256
+# How often a tensor was changed, its shape, and where its memory is.
+Version = tuple[int, torch.Size, int]
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,7 @@ def check_degrees(starts: np.ndarray, of: str = "node {} has {:,} neighbours") -
 class Memory:
     """What was worked out from tensors, kept while these are the same and unchanged; the latest few of them.
 
-    A tensor that is changed behind torch's back, through ``numpy()`` or ``data``, seems unchanged.
+    A tensor whose values are changed behind torch's back, through ``numpy()`` or ``data``, seems unchanged.
     """
 
     def __init__(self, most: int = 8) -> None:
@@ -134,6 +137,8 @@ class Memory:
         return value
 
 
-def version_of(tensor: Tensor) -> int | None:
-    """Return what changes when a tensor does; tensors of inference mode do not count."""
-    return None if tensor.is_inference() else tensor._version
+def version_of(tensor: Tensor) -> Version | None:
+    """Return what changes when a tensor does, or is given other ``data``; tensors of inference mode do not count."""
+    if tensor.is_inference():
+        return None
+    return tensor._version, tensor.shape, tensor.data_ptr() if tensor.layout is torch.strided else 0

@@ -23,6 +23,11 @@ _NOT_SAVED = (
     "a program is not saved: save the model that it was made of, and load that with "
     "gnncompress.load_model(path, execute=...), or call to_integer or to_compiled again"
 )
+# What a module keeps its own hooks in.
+_HOOKS = (
+    *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
+    *("_forward_hooks", "_forward_hooks_with_kwargs", "_forward_hooks_always_called"),
+)
 
 
 class Variants(Protocol):
@@ -162,7 +167,10 @@ class ProgramModel(nn.Module):
         raise UsageError(_NOT_SAVED)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ProgramModel:
-        return ProgramModel(self._variants, copy.copy(self.verifier))
+        made = ProgramModel(self._variants, copy.copy(self.verifier))
+        for name in _HOOKS:
+            setattr(made, name, copy.copy(getattr(self, name)))
+        return made
 
     def saturation(self) -> list[Measurement]:
         """Return for each input that is rounded the fraction of values that were beyond its range, over all calls."""

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from gnncompress.runtime.arrays import empty, tensor_of
-from gnncompress.runtime.graphs import version_of
+from gnncompress.runtime.graphs import Version, version_of
 from gnncompress.runtime.program import Operation, Program
 
 
@@ -21,13 +21,13 @@ class Mark:
 
     name: str
     value: Any
-    version: int | None = None
+    version: Version | None = None
 
     def is_of(self, value: Any) -> bool:
         """Say whether a value is the very same, and unchanged if it is a tensor; arrays have places, and may change."""
         if self.version is None:
             return value is self.value
-        return value is not None and value is self.value() and value._version == self.version
+        return value is not None and value is self.value() and version_of(value) == self.version
 
 
 @dataclass(frozen=True)

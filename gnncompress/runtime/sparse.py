@@ -153,6 +153,5 @@ def is_array(x: Tensor) -> bool:
 
 def array_of(x: Tensor) -> np.ndarray:
     """Return a dense tensor of numbers as a contiguous array of floats: its own memory if that is one, else a copy."""
-    if x.requires_grad:
-        x = x.detach()
+    x = x.detach()  # an array holds the tensor that it was made of, whose memory may be taken from it by ``data``
     return (x if is_array(x) else x.float().contiguous().resolve_neg()).numpy()

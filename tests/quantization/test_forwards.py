@@ -444,6 +444,43 @@ def hook_on_the_model() -> nn.Module:
     return model
 
 
+class Doubling(Net):
+    """Computes outside of its forward, too."""
+
+    def forward(self, x, edge_index):
+        return self.l(self.c(x, edge_index))
+
+    def __call__(self, x, edge_index):
+        return super().__call__(x * 2, edge_index)
+
+
+class Passing(Doubling):
+    """Has a ``__call__`` for its types alone."""
+
+    def __call__(self, x: Tensor, edge_index: Tensor) -> Tensor:
+        return nn.Module.__call__(self, x, edge_index)
+
+
+@model_case
+def call_of_its_own() -> nn.Module:
+    return Doubling()
+
+
+NOT_FOLLOWED.add("call_of_its_own")
+
+
+@model_case
+def call_of_its_own_with_a_hook() -> nn.Module:
+    model = Passing()
+    model.register_forward_hook(lambda module, args, output: output * 2)
+    return model
+
+
+@model_case
+def call_that_passes_on() -> nn.Module:
+    return Passing()
+
+
 @model_case
 def hook_before_the_model() -> nn.Module:
     model = _plain()

@@ -339,6 +339,18 @@ def test_a_program_is_not_saved() -> None:
     assert torch.equal(copy.deepcopy(integer)(*data), expected)
 
 
+def test_a_copy_has_the_hooks_of_the_model() -> None:
+    model, data = quantized("gcn"), inputs("gcn")
+    model.register_forward_pre_hook(lambda module, args, kwargs: (args, kwargs), with_kwargs=True)
+    handle = model.register_forward_hook(lambda module, args, output: output * 3)
+    integer = gnncompress.to_integer(model)
+    copied = copy.deepcopy(integer)
+    expected = integer(*data)
+    assert torch.equal(copied(*data), expected)
+    handle.remove()
+    torch.testing.assert_close(gnncompress.to_integer(model)(*data) * 3, expected)
+
+
 def test_models_without_kernels_are_refused() -> None:
     class Whole(nn.Module):
         def __init__(self) -> None:

@@ -161,6 +161,59 @@ def test_no_end_of_calls_that_tell_nothing(compared: list[int]) -> None:
     assert len(compared) == verifying.MOST_CALLS
 
 
+def test_calls_without_edges_do_not_use_up_those_that_are_compared(compared: list[int]) -> None:
+    integer = gnncompress.to_integer(quantized())
+    for nodes in range(2, 20):
+        integer(torch.randn(nodes, WIDE), torch.zeros(2, 0, dtype=torch.long))
+    assert len(compared) == verifying.MOST_CALLS
+    for nodes in (40, 41, 42, 43):
+        integer(*graph(nodes))
+    assert compared[verifying.MOST_CALLS :] == [40, 41, 42]
+
+
+class Scaled(Net):
+    """Takes a number beside its features, and returns one for all."""
+
+    def forward(self, factor: Tensor, x: Tensor, edge_index: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x * factor, edge_index).sum()
+
+
+class Signs(Net):
+    """Returns bools."""
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x, edge_index) > 0
+
+
+class Choices(Net):
+    """Returns whole numbers."""
+
+    def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:  # type: ignore[override]
+        return super().forward(x, edge_index).argmax(1)
+
+
+def test_numbers_without_dimensions_are_compared(compared: list[int]) -> None:
+    torch.manual_seed(0)
+    model, factor = Scaled().eval(), torch.tensor(0.5)
+    prepared = gnncompress.prepare(copy.deepcopy(model), "ptq-int8")
+    gnncompress.calibrate(prepared, lambda: prepared(factor, *graph(40)))
+    compiled, integer = gnncompress.to_compiled(model), gnncompress.to_integer(prepared)
+    for nodes in (40, 41, 42, 43):
+        given = factor, *graph(nodes)
+        torch.testing.assert_close(compiled(*given), model(*given).detach())
+        assert integer(*given).shape == ()
+    assert compared == [40, 40, 41, 41, 42, 42]
+
+
+@pytest.mark.parametrize("kind", [Signs, Choices])
+def test_results_that_are_no_floats_are_compared(kind: type[Net], compared: list[int]) -> None:
+    torch.manual_seed(0)
+    model = kind().eval()
+    compiled = gnncompress.to_compiled(model)
+    assert torch.equal(compiled(*graph(40)), model(*graph(40)))
+    assert compared == [40]
+
+
 def test_a_global_hook_makes_another_kind_of_call() -> None:
     integer = gnncompress.to_integer(quantized())
     for nodes in (40, 50, 60):

@@ -377,6 +377,20 @@ def test_tensors_elsewhere_are_refused() -> None:
         ProgramModel(small())(torch.zeros(3, WIDTH, device="meta"), some_edges(3, 4))
 
 
+def test_tensors_that_are_given_other_data_are_read_anew() -> None:
+    program = small()
+    model, x, edges = ProgramModel(program), features(40), some_edges(40, 90)
+    for number, (rows, nodes) in enumerate([(features(40, 5), 40), (features(60, 6), 60), (None, 45)]):
+        for _ in range(3):  # kernels are bound to what was read
+            model(x, edges)
+        if rows is None:
+            x.data = x.data[:nodes]
+        else:
+            x.data = rows
+        edges.data = some_edges(nodes, 90, seed=number)
+        np.testing.assert_array_equal(model(x, edges).numpy(), by_hand(x.numpy(), edges.numpy()))
+
+
 def test_edges_changed_in_place_and_other_edges_count() -> None:
     model, x = ProgramModel(small()), features(40)
     edges, others = some_edges(40, 90), some_edges(40, 90, seed=2)

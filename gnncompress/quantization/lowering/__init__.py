@@ -55,8 +55,7 @@ def to_compiled(model: nn.Module, verify: bool = True) -> ProgramModel:
 
 def _made(model: nn.Module, own: nn.Module, finish: Callable[[Program], Program], verify: bool) -> ProgramModel:
     """Return the programs of ``own``, a copy of ``model``, as a model with the same hooks."""
-    known = {id(parameter): parameter for parameter in own.parameters()}  # which no one changes
-    made = ProgramModel(Variants(own, finish), Verifier(copy.deepcopy(own, known)) if verify else None)
+    made = ProgramModel(Variants(own, finish), Verifier(_without_hooks(own)) if verify else None)
     for identity, hook in model._forward_pre_hooks.items():
         if not of_quantization(hook):
             made.register_forward_pre_hook(hook, with_kwargs=identity in model._forward_pre_hooks_with_kwargs)
@@ -67,6 +66,16 @@ def _made(model: nn.Module, own: nn.Module, finish: Callable[[Program], Program]
                 with_kwargs=identity in model._forward_hooks_with_kwargs,
                 always_call=identity in model._forward_hooks_always_called,
             )
+    return made
+
+
+def _without_hooks(model: nn.Module) -> nn.Module:
+    """Return a copy of a model, with the same parameters, without the hooks that the programs' model has itself."""
+    known = {id(parameter): parameter for parameter in model.parameters()}  # which no one changes
+    made = copy.deepcopy(model, known)
+    for placed in (made._forward_pre_hooks, made._forward_hooks):
+        for identity in [identity for identity, hook in placed.items() if not of_quantization(hook)]:
+            del placed[identity]
     return made
 
 

@@ -35,7 +35,8 @@ from gnncompress.runtime.model import copied
 from gnncompress.runtime.program import Operation, Place, Program
 from gnncompress.runtime.sparse import SparseCodes
 
-# Calls of so many sizes are compared for each kind of call, if they tell something; of others so many at most.
+# Calls of so many sizes are compared for each kind of call, if they tell something. Of those that tell nothing so many
+# are: without edges or with one row, and with others whose results are the same everywhere.
 CALLS, MOST_CALLS = 3, 10
 EQUAL = 0.999  # of the codes
 FACTOR = 4.0  # times the error of the model's float32
@@ -48,10 +49,18 @@ _EPSILON = 2.0**-23
 
 @dataclass
 class _Calls:
-    """Which sizes of one kind of call were compared, and how many of them told something."""
+    """Which sizes of one kind of call were compared, and how many of them told something.
+
+    ``bare`` are the sizes of calls without edges or with one row: however many come first, others are still compared.
+    """
 
     sizes: set[tuple[Any, ...]] = field(default_factory=set)
+    bare: set[tuple[Any, ...]] = field(default_factory=set)
     counted: int = 0
+
+    def sizes_like(self, given: Mapping[str, Any]) -> set[tuple[Any, ...]]:
+        """Return the sizes among which those of a call belong."""
+        return self.bare if _is_bare(given) else self.sizes
 
 
 class Verifier:
@@ -78,9 +87,10 @@ class Verifier:
         calls = self._kinds.get(self._kind(given))
         if calls is None:
             return True
-        if calls.counted >= CALLS or len(calls.sizes) >= MOST_CALLS:
+        if calls.counted >= CALLS:
             return False
-        return _sizes(given) not in calls.sizes
+        compared = calls.sizes_like(given)
+        return len(compared) < MOST_CALLS and _sizes(given) not in compared
 
     def verify(self, program: Program, given: Mapping[str, Any], random_state: Tensor) -> None:
         """Compare program and model on copies of a call's inputs.
@@ -91,8 +101,8 @@ class Verifier:
         calls = self._kinds.setdefault(self._kind(given), _Calls())
         with self._lock, torch.no_grad(), torch.autocast("cpu", enabled=False), torch.random.fork_rng(devices=[]):
             result = _compare(self.model, program, given, random_state)
-        calls.sizes.add(_sizes(given))
-        calls.counted += _tells(given, result)
+        calls.sizes_like(given).add(_sizes(given))
+        calls.counted += not _is_bare(given) and _differs(result)
 
     def _kind(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
         hooks = len(torch_module._global_forward_hooks) + len(torch_module._global_forward_pre_hooks)
@@ -118,13 +128,19 @@ def _size(value: Any) -> Any:
     return value if isinstance(value, (bool, int, str)) else getattr(value, "num_nodes", None)
 
 
-def _tells(given: Mapping[str, Any], result: Tensor) -> bool:
-    """Say whether a call tells something of the model: it has edges, some rows, and results that differ."""
+def _is_bare(given: Mapping[str, Any]) -> bool:
+    """Say whether a call has no edges, or one row: a tensor of its inputs is empty, or the first has a single row."""
     tensors = [value for value in given.values() if isinstance(value, Tensor)]
-    if not tensors or any(not value.numel() for value in tensors) or len(tensors[0]) < 2 or not result.numel():
-        return False
+    rows = next((len(value) for value in tensors if value.dim()), 0)
+    return rows < 2 or not all(value.numel() for value in tensors)
+
+
+def _differs(result: Tensor) -> bool:
+    """Say whether a result is not the same everywhere: in all rows, or in all columns of one row; one number tells."""
+    if result.numel() < 2:
+        return bool(result.numel())
     rows = result.reshape(len(result), -1)
-    return bool((rows != rows[:1]).any()) if len(rows) > 1 else bool((rows != rows[:, :1]).any()) or rows.numel() == 1
+    return bool((rows != (rows[:1] if len(rows) > 1 else rows[:, :1])).any())
 
 
 @dataclass
@@ -196,7 +212,7 @@ class _Recording:
                 if any(isinstance(inner, Quantizer) for inner in module.modules()):
                     exact, most = None, _relative(value)
                 else:
-                    exact, most = _exactly(module, args, kwargs, value)
+                    exact, most = _exactly(module, _forwarded, args, kwargs, value=value)
                 self.computed[place] = _Computed(value, exact, most)
 
         return keep, record
@@ -209,7 +225,7 @@ def _compare(model: nn.Module, program: Program, given: Mapping[str, Any], rando
     torch.set_rng_state(random_state)
     try:
         with _without_caches(model):
-            wanted = model.forward(**inputs)
+            wanted = _called(model, inputs)
     except Exception as error:
         what = " ".join(str(error).split())[:300]
         raise ExecutionError(
@@ -242,9 +258,18 @@ def _compare(model: nn.Module, program: Program, given: Mapping[str, Any], rando
     found = step(program, dict(given), observe)
     if isinstance(found, Tensor):
         quantized = any(isinstance(module, Quantizer) for module in model.modules())
-        exact, most = (None, _relative(wanted)) if quantized else _exactly(model, (), dict(given), wanted)
+        exact, most = (None, _relative(wanted)) if quantized else _exactly(model, _called, dict(given), value=wanted)
         _insist_on_close(f"result {program.result}", found, _Computed(wanted, exact, most))
     return wanted
+
+
+def _called(model: nn.Module, inputs: dict[str, Any]) -> Any:
+    """Return what a whole model gives, without torch's global hooks, which are those of the programs' model, too.
+
+    A ``__call__`` of its own is part of what it computes, though programs are made of ``forward``.
+    """
+    owners = type(model).__mro__[: type(model).__mro__.index(nn.Module)]
+    return model(**inputs) if any("__call__" in vars(owner) for owner in owners) else model.forward(**inputs)
 
 
 def _is_quantizer(model: nn.Module, place: Place) -> bool:
@@ -322,21 +347,25 @@ def _insist_on_close(what: str, found: Tensor, wanted: _Computed) -> None:
         )
 
 
-def _exactly(module: nn.Module, args: Any, kwargs: Any, value: Tensor) -> tuple[Tensor | None, float]:
-    """Return what a module gives in float64 for the same arguments, and the largest error that is allowed.
+def _forwarded(module: nn.Module, args: Any, kwargs: Any) -> Any:
+    return module.forward(*args, **kwargs)
+
+
+def _exactly(module: nn.Module, call: Any, *given: Any, value: Tensor) -> tuple[Tensor | None, float]:
+    """Return what ``call`` of a module gives in float64 for what was ``given``, and the largest error that is allowed.
 
     Where it cannot run in float64 nothing is known but its own result.
     """
     try:
         twin = copy.deepcopy(module).double()
-        exact = twin.forward(*_map(_double, args), **_map(_double, kwargs))
-        moved = twin.forward(*_map(_moved, args), **_map(_moved, kwargs))
+        exact, moved = (call(twin, *_map(change, given)) for change in (_double, _moved))
     except GnncompressError:
         raise
     except Exception:  # whatever insists on float32 in a user's forward
         return None, _relative(value)
     if not isinstance(exact, Tensor) or exact.shape != value.shape or moved.shape != value.shape:
         return None, _relative(value)
+    exact, moved = exact.double(), moved.double()  # of whole numbers and bools, too
     finite = torch.isfinite(exact) & torch.isfinite(value) & torch.isfinite(moved)
     errors = [_largest((value.double() - exact)[finite]), _largest((moved - exact)[finite])]
     return exact, FACTOR * max(*errors, _EPSILON * _largest(exact[finite]))
