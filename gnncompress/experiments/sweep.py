@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from gnncompress.errors import DatasetError, GnncompressError, PruningError, UsageError
 from gnncompress.experiments.methods import METHODS
-from gnncompress.experiments.spec import RunSpec
+from gnncompress.experiments.spec import NO_METHOD, RunSpec
 from gnncompress.experiments.store import Store
 from gnncompress.factories import is_reference
 from gnncompress.profiling.energy import open_meter
@@ -96,7 +96,7 @@ class Sweep:
         seen = set()
         for spec in specs:
             key = spec.dataset, spec.model, spec.method, str(spec.arguments)
-            if not is_reference(spec.model) or spec.origin is None or METHODS[spec.method].rebuilds or key in seen:
+            if spec.method == NO_METHOD or METHODS[spec.method].rebuilds or not is_reference(spec.model) or key in seen:
                 continue
             seen.add(key)
             if not self._store.finished(spec):

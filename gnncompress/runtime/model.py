@@ -205,6 +205,8 @@ def _plain(name: str, value: Tensor) -> Tensor:
     """Return a tensor, floats as float32, of which no gradient is followed."""
     if not value.is_cpu:
         raise ExecutionError(f"{name} is on {value.device}: kernels run on the CPU alone; give it {name}.cpu()")
+    if value.is_nested:
+        raise ExecutionError(f"{name} is a nested tensor: kernels take dense and CSR ones alone")
     dtype = value.dtype
     if dtype is not torch.float32 and (dtype.is_floating_point or dtype.is_complex):
         if dtype.is_complex:

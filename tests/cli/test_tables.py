@@ -68,7 +68,7 @@ def test_report(cli: Cli, runs: Path, terminal: int) -> None:
     result = cli("report", runs)
     assert result.code == 0, result.err
     said = re.findall(r"\d\.\d{3} ± \d\.\d{3}", result.out)
-    assert len(said) == 3
+    assert len(said) == 4, "the base, what was trained on as long, and two levels"
     fits(result.out, terminal, *said)
     every = {"size", "latency", "ratio", "constant", "non-zero", "memory", "CPU", "parameters", "seeds", "energy"}
     assert {name for name in every if name in result.out} == every, "in the table, above it, or named below"

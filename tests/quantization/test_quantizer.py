@@ -140,8 +140,7 @@ def test_numbers_of_other_types_are_rounded_as_floats(kind: torch.dtype) -> None
     found, wanted = quantizer(x), quantizer(x.float())
     assert found.dtype == (kind if kind.is_floating_point else torch.float32)
     assert torch.equal(found, wanted.to(found.dtype))
-    fresh = Quantizer("q", 8)
-    fresh.calibrating = True
+    fresh = Quantizer("q", 8)  # in training
     assert fresh(x).is_floating_point()
     assert fresh.observer.bounds() == (float(x.float().min()), float(x.float().max()))
 

@@ -130,6 +130,7 @@ def lottery_rows(epochs: int) -> pd.DataFrame:
                     "model": "gcn",
                     "method": method,
                     "sparsity": 0.0 if arm == "dense" else 0.2,
+                    "finetuned": False,
                     "seed": seed,
                     "phase": "evaluate",
                     "layer": "",

@@ -30,6 +30,7 @@ def rows(dense: list[float], ticket: list[float], reinit: list[float], random: l
                 "layer": "",
                 "metric": "accuracy",
                 "value": value,
+                "unit": "fraction",
                 "setting": json.dumps({"settings": {} if arm == "dense" else settings}),
             }
             for seed, value in enumerate(values)
@@ -98,6 +99,7 @@ def test_bad_rows() -> None:
 def test_a_dense_model_that_was_trained_on_is_not_the_dense_model() -> None:
     table = rows(DENSE, DENSE, DENSE, DENSE)
     trained_on = rows([value + 0.1 for value in DENSE], [], [], []).assign(finetuned=True)
+    trained_on["run_id"] = "on-" + trained_on["run_id"]
     pd.testing.assert_frame_equal(judged(pd.concat([trained_on, table, trained_on])), judged(table))
 
 

@@ -31,7 +31,9 @@ from gnncompress.errors import ExecutionError, GnncompressError
 from gnncompress.quantization.lowering.values import stored
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.runtime.executor import step
+from gnncompress.runtime.floating import Rows
 from gnncompress.runtime.model import copied
+from gnncompress.runtime.operations import Quantize
 from gnncompress.runtime.program import Operation, Place, Program
 from gnncompress.runtime.sparse import SparseCodes
 
@@ -221,7 +223,7 @@ class _Recording:
 def _compare(model: nn.Module, program: Program, given: Mapping[str, Any], random_state: Tensor) -> Tensor:
     """Run the model, then the program on what the model computed; return the model's result."""
     recording = _Recording(model, {place.module for place in program.stands_for.values()})
-    inputs = {name: copied(value) for name, value in given.items()}
+    inputs = _as_floats(program, {name: copied(value) for name, value in given.items()})
     torch.set_rng_state(random_state)
     try:
         with _without_caches(model):
@@ -261,6 +263,14 @@ def _compare(model: nn.Module, program: Program, given: Mapping[str, Any], rando
         exact, most = (None, _relative(wanted)) if quantized else _exactly(model, _called, dict(given), value=wanted)
         _insist_on_close(f"result {program.result}", found, _Computed(wanted, exact, most))
     return wanted
+
+
+def _as_floats(program: Program, given: dict[str, Any]) -> dict[str, Any]:
+    """Return a call's inputs, its features as the floats that the program takes them for: layers refuse other types."""
+    for operation in program.operations:
+        if isinstance(operation, (Quantize, Rows)) and isinstance(given.get(operation.source), Tensor):
+            given[operation.source] = given[operation.source].float()
+    return given
 
 
 def _called(model: nn.Module, inputs: dict[str, Any]) -> Any:
