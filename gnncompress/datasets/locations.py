@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from gnncompress.datasets.limits import MOST_UNPACKED
 from gnncompress.errors import DatasetError
-from gnncompress.files import cache_root
+from gnncompress.files import cache_root, locked
 
 ENVIRONMENT_VARIABLE = "GNNCOMPRESS_DATA"
 
@@ -167,13 +167,16 @@ def derived(name: str, key: str, build: Callable[[Path], None]) -> Path:
     """Return the cache folder ``name``-``key``, made by ``build(folder)`` if it is not there yet.
 
     The folder appears whole or not at all, also when two processes want it or one is killed midway.
+
+    Raises:
+        ResultsError: if it cannot be locked, since something else or another user's file is in the lock's place.
     """
     parent = cache_root() / "derived"
     parent.mkdir(parents=True, exist_ok=True)
     final = parent / f"{name}-{key[:16]}"
     if final.is_dir():
         return final
-    with FileLock(parent / f"{name}.lock"):
+    with locked(parent / f"{name}.lock"):
         if not final.is_dir():
             stage = Path(tempfile.mkdtemp(prefix=f".{name}-", dir=parent))
             try:

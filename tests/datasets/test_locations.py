@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from gnncompress.datasets import locations
+from gnncompress.errors import ResultsError
 
 
 def test_roots_are_searched_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,3 +45,13 @@ def test_failed_build_leaves_nothing_to_trip_over(tmp_path: Path, monkeypatch: p
     with pytest.raises(RuntimeError, match="stop"):
         locations.derived("name", "key", fail)
     assert not [path for path in (tmp_path / "derived").iterdir() if path.is_dir()]
+
+
+def test_a_lock_that_cannot_be_had_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GNNCOMPRESS_CACHE", str(tmp_path))
+    lock = tmp_path / "derived" / "name.lock"
+    lock.parent.mkdir()
+    lock.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ResultsError, match=r"name\.lock: cannot be locked \(a link, not a file\)"):
+        locations.derived("name", "key", lambda folder: None)
+    assert not (tmp_path / "elsewhere").exists()
