@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from operator import attrgetter
 from threading import Lock
 from typing import Any
 
@@ -68,24 +67,25 @@ class _Calls:
 class Verifier:
     """Compares the first calls of each kind with ``model``, which no one else may use or change.
 
-    A kind of call is which inputs are given, their dtypes, layouts and numbers of dimensions, torch's global hooks, and
-    the versions of the model's tensors; the model's own hooks were copied with it. Of each kind, calls of three sizes
-    are compared. One without edges or with one row, or whose result is the same everywhere, tells little and does not
+    A kind of call is which inputs are given, their dtypes, layouts and numbers of dimensions, and torch's global hooks.
+    The model is a copy, so that its tensors and its own hooks stay as they are. Of each kind, calls of three sizes are
+    compared. One without edges or with one row, or whose result is the same everywhere, tells little and does not
     count.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model
         self._kinds: dict[tuple[Any, ...], _Calls] = {}
+        self._compared: set[tuple[Any, ...]] = set()  # the kinds and sizes of calls of tensors, which are asked often
         self._lock = Lock()
-        # Tensors of inference mode have no version, and cannot be changed outside of it.
-        self._tensors = [one for one in (*model.parameters(), *model.buffers()) if not one.is_inference()]
 
     def __copy__(self) -> Verifier:
         return Verifier(self.model)
 
     def is_due(self, given: Mapping[str, Any]) -> bool:
         """Say whether a call is to be compared."""
+        if _mark(given) in self._compared:
+            return False
         calls = self._kinds.get(self._kind(given))
         if calls is None:
             return True
@@ -104,18 +104,26 @@ class Verifier:
         with self._lock, torch.no_grad(), torch.autocast("cpu", enabled=False), torch.random.fork_rng(devices=[]):
             result = _compare(self.model, program, given, random_state)
         calls.sizes_like(given).add(_sizes(given))
+        if all(value is None or isinstance(value, Tensor) for value in given.values()):
+            self._compared.add(_mark(given))
         calls.counted += not _is_bare(given) and _differs(result)
 
     def _kind(self, given: Mapping[str, Any]) -> tuple[Any, ...]:
-        hooks = len(torch_module._global_forward_hooks) + len(torch_module._global_forward_pre_hooks)
         inputs = [
             (value.dtype, value.layout, value.dim()) if isinstance(value, Tensor) else type(value)
             for value in given.values()
         ]
-        return hooks, sum(map(_version, self._tensors)), *inputs
+        return _global_hooks(), *inputs
 
 
-_version = attrgetter("_version")
+def _global_hooks() -> int:
+    return len(torch_module._global_forward_hooks) + len(torch_module._global_forward_pre_hooks)
+
+
+def _mark(given: Mapping[str, Any]) -> tuple[Any, ...]:
+    """Return what tells calls of tensors apart, quickly; of those with other arguments nothing is kept."""
+    inputs = [(one.dtype, one.layout, one.shape) if isinstance(one, Tensor) else one is None for one in given.values()]
+    return _global_hooks(), *inputs
 
 
 def _sizes(given: Mapping[str, Any]) -> tuple[Any, ...]:
