@@ -125,7 +125,7 @@ def _errors(model: nn.Module, run: Callable[[], Any], found: Sequence[Ranges], c
     """Return the squared relative error of the outputs with each of the ranges.
 
     Raises:
-        QuantizationError: if ``run`` makes other than so many ``calls``, or none that return floats.
+        QuantizationError: if ``run`` makes other than so many ``calls``, or none that return a tensor.
     """
     comparison = Comparison([partial(_give, ranges) for ranges in found])
     ignored = dict.fromkeys(_affine(model), Ignored())
@@ -145,8 +145,7 @@ def _errors(model: nn.Module, run: Callable[[], Any], found: Sequence[Ranges], c
     errors = comparison.errors()
     if not errors:
         raise QuantizationError(
-            f"calibration auto compares outputs, and what run calls returns no tensor of floats: "
-            f"let it call the model, {once}"
+            f"calibration auto compares outputs, and what run calls returns no tensor: let it call the model, {once}"
         )
     return errors
 

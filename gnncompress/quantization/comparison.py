@@ -16,7 +16,8 @@ class Comparison:
     """Adds up the squared errors that each setting makes, over calls of a model or of its parts.
 
     ``settings`` are functions that give the model one setting each. The errors of each module and of each tensor that
-    it returns are relative to that tensor's own squares; then they are added.
+    it returns are relative to that tensor's own squares; then they are added. Of whole numbers and bools, such as
+    predicted classes, an error is one for each that differs, relative to how many there are.
     """
 
     def __init__(self, settings: Sequence[Callable[[], None]]) -> None:
@@ -31,12 +32,13 @@ class Comparison:
             return
         keys = [(id(call.module), number) for number in range(len(wanted))]
         for key, tensor in zip(keys, wanted, strict=True):
-            self._squares[key] = self._squares.get(key, 0.0) + _squared(torch.where(tensor.isfinite(), tensor, 0))
+            self._squares[key] = self._squares.get(key, 0.0) + _size(tensor)
         for number, use in enumerate(self._settings):
             use()
-            for key, tensor, found in zip(keys, wanted, _numbers(call.repeated()), strict=True):
+            given = list(_numbers(call.repeated()))
+            for place, (key, tensor) in enumerate(zip(keys, wanted, strict=True)):
                 errors = self._errors.setdefault(key, [0.0] * len(self._settings))
-                errors[number] += _difference(found, tensor)
+                errors[number] += _difference(given[place], tensor) if len(given) == len(wanted) else math.inf
 
     def errors(self) -> list[float]:
         """Return sum (q - f)^2 / sum f^2 of each setting, undivided where all f are zero; none if none was compared."""
@@ -45,11 +47,20 @@ class Comparison:
 
 
 def _difference(found: Tensor, wanted: Tensor) -> float:
-    """Return sum (q - f)^2 where f is finite; infinite if q is not, or has another shape."""
-    if found.shape != wanted.shape:
+    """Return sum (q - f)^2 where f is finite; infinite if q is not, or has another shape or type."""
+    if found.shape != wanted.shape or found.dtype != wanted.dtype:
         return math.inf
+    if not wanted.is_floating_point():
+        return float((found != wanted).sum())
     error = _squared(torch.where(wanted.isfinite(), found.double() - wanted.double(), 0))
     return math.inf if math.isnan(error) else error
+
+
+def _size(wanted: Tensor) -> float:
+    """Return what the errors of a tensor are relative to."""
+    if not wanted.is_floating_point():
+        return float(wanted.numel())
+    return _squared(torch.where(wanted.isfinite(), wanted, 0))
 
 
 def _squared(x: Tensor) -> float:
@@ -57,9 +68,9 @@ def _squared(x: Tensor) -> float:
 
 
 def _numbers(output: Any) -> Iterator[Tensor]:
-    """Yield the dense tensors of floats in an output, in their order."""
-    if isinstance(output, Tensor) and output.is_floating_point() and output.layout == torch.strided:
-        yield output
+    """Yield the dense tensors in an output, complex ones as pairs of floats, in their order."""
+    if isinstance(output, Tensor) and output.layout == torch.strided:
+        yield torch.view_as_real(output) if output.is_complex() else output
     elif isinstance(output, Mapping):
         for value in output.values():
             yield from _numbers(value)

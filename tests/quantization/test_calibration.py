@@ -286,10 +286,10 @@ def test_data_that_is_used_up_is_told_in_a_line() -> None:
 def test_outputs_that_cannot_be_compared_are_told_in_a_line() -> None:
     class Classes(Two):
         def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
-            return super().forward(x, edge_index).argmax(1)
+            return super().forward(x, edge_index).argmax(1).tolist()
 
     model, batches = prepare(Classes(pyg.GCNConv), "ptq-int8"), DATA["one batch"]()
-    with pytest.raises(QuantizationError, match=r"what run calls returns no tensor of floats: .*calibration='minmax'"):
+    with pytest.raises(QuantizationError, match=r"what run calls returns no tensor: .*calibration='minmax'"):
         calibrate(model, over(model, batches))
 
 
@@ -402,3 +402,20 @@ def test_steps_that_are_learnt_have_no_ranges() -> None:
     called: list[Tensor] = []
     assert calibrate(model, lambda: called.append(model(*batches[0]))) is None
     assert len(called) == 1
+
+
+@pytest.mark.parametrize("make", [lambda h: h.argmax(-1), lambda h: h > 0, lambda h: torch.complex(h, -h)])
+def test_outputs_that_are_no_floats_are_compared_too(make: Callable[[Tensor], Tensor]) -> None:
+    class Answering(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(6, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return make(self.lin(x))
+
+    torch.manual_seed(0)
+    model, x = gnncompress.prepare(Answering().eval(), "ptq-int4"), torch.randn(50, 6)
+    found = gnncompress.calibrate(model, lambda: model(x))
+    assert found is not None
+    assert 0 <= found.error < 1
