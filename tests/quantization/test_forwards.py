@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import types
 from collections.abc import Callable
 from typing import Any
@@ -10,7 +12,18 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch_geometric.nn import BatchNorm, GATConv, GCNConv, GINConv, SAGEConv, global_add_pool, global_mean_pool
+from torch_geometric import utils
+from torch_geometric.nn import (
+    BatchNorm,
+    GATConv,
+    GCNConv,
+    GINConv,
+    MessagePassing,
+    SAGEConv,
+    global_add_pool,
+    global_mean_pool,
+)
+from torch_geometric.utils import scatter
 
 import gnncompress
 from gnncompress.errors import ExecutionError, QuantizationError
@@ -683,6 +696,204 @@ def attention_and_norm() -> nn.Module:
     return Deep()
 
 
+# More of the same kinds
+
+
+@case()
+def instance_of_parameter(self: Any, x, edge_index):
+    return self.l(self.c(x * 3 if isinstance(x, nn.Parameter) else x, edge_index))
+
+
+@case()
+def device_asked_for(self: Any, x, edge_index):
+    if x.is_cuda or x.device != self.l.weight.device:
+        x = x * 2
+    return self.l(self.c(x, edge_index))
+
+
+@case()
+def hidden_kept_on_the_model(self: Any, x, edge_index, edge_weight=None):
+    self.hidden = self.c(x, edge_index, edge_weight)
+    return self.l(self.hidden if edge_weight is None else self.hidden.relu())
+
+
+@case()
+def constant_kept_on_the_model(self: Any, x, edge_index, edge_weight=None):
+    if not hasattr(self, "kept"):
+        self.kept = torch.linspace(0, 1, WIDE)
+    return self.l(self.c(x, edge_index, edge_weight) * self.kept)
+
+
+@case()
+def scattered_by_a_utility(self: Any, x, edge_index):
+    around = scatter(x[edge_index[0]], edge_index[1], 0, dim_size=x.size(0), reduce="mean")
+    return self.l(self.c(x, edge_index) + around + utils.scatter(x, edge_index[0][: x.size(0)], 0, x.size(0)))
+
+
+@case()
+def constant_added_to(self: Any, x, edge_index):
+    total = torch.zeros(WIDE)
+    total += self.c(x, edge_index).mean(0)
+    return self.l(total.unsqueeze(0))
+
+
+@case()
+def constant_assigned_to(self: Any, x, edge_index):
+    rows = torch.zeros(2, WIDE)
+    rows[0] = self.c(x, edge_index).mean(0)
+    rows[1] += x.mean(0)
+    return self.l(rows)
+
+
+@case()
+def flattened_then_changed(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    h.flatten()[::3] = 0
+    h.contiguous().abs_()
+    return self.l(h)
+
+
+@case()
+def one_number(self: Any, x, edge_index):
+    return self.l(self.c(x, edge_index)).sum()
+
+
+@case()
+def dropped_by_training_flag_of_a_layer(self: Any, x, edge_index):
+    return self.l(F.dropout(self.c(x, edge_index), training=self.c.training))
+
+
+class Counting(Net):
+    """Counts its calls, which decides nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls, self.log = 0, [0]
+
+    def forward(self, x, edge_index):
+        self.calls += 1
+        self.log.append(self.calls)
+        return self.l(self.c(x, edge_index))
+
+
+CASES["calls_counted"] = Counting
+
+
+@model_case
+def mixed_in_behind_the_convolution() -> nn.Module:
+    class Doubling(MessagePassing):
+        def aggregate(self, inputs: Tensor, index: Tensor, ptr: Any = None, dim_size: Any = None) -> Tensor:
+            return 2 * super().aggregate(inputs, index, ptr, dim_size)
+
+    class MixedIn(GCNConv, Doubling):
+        pass
+
+    return with_convolution(MixedIn(WIDE, WIDE))
+
+
+@model_case
+def hook_on_an_aggregation() -> nn.Module:
+    conv = SAGEConv(WIDE, WIDE)
+    conv.aggr_module.register_forward_hook(lambda module, args, output: output * 2)
+    return with_convolution(conv)
+
+
+@model_case
+def forward_of_an_aggregation_replaced() -> nn.Module:
+    conv: Any = GCNConv(WIDE, WIDE)
+    old = conv.aggr_module.forward
+    conv.aggr_module.forward = lambda *args, **kwargs: old(*args, **kwargs) * 2
+    return with_convolution(conv)
+
+
+@model_case
+def call_of_a_layer_overridden() -> nn.Module:
+    class CalledOnTwice(nn.Linear):
+        def __call__(self, x: Tensor) -> Tensor:
+            return super().__call__(x * 2) + 1
+
+    model = _plain()
+    model.l = CalledOnTwice(WIDE, 4)
+    return model
+
+
+@model_case
+def call_overridden() -> nn.Module:
+    class Called(Net):
+        def __call__(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            return super().__call__(x * 2, edge_index)
+
+        def forward(self, x, edge_index):
+            return self.l(self.c(x, edge_index))
+
+    return Called()
+
+
+NOT_FOLLOWED.add("call_overridden")
+
+
+@model_case
+def hook_that_looks_at_the_model() -> nn.Module:
+    model = _plain()
+    model.register_forward_hook(lambda module, args, output: output * (2 if isinstance(module, Net) else 1))
+    model.register_forward_hook(lambda module, args, output: output + module.l.bias)
+    return model
+
+
+@model_case
+def activations_in_place_on_views() -> nn.Module:
+    class Activations(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.second = nn.Mish(inplace=True), nn.Hardswish(inplace=True)
+
+        def forward(self, x, edge_index):
+            h = self.c(x, edge_index)
+            part = h[:, :4]
+            self.first(h)
+            self.second(part)
+            return self.l(h)
+
+    return Activations()
+
+
+@model_case
+def batch_normalized_by_its_own_statistics() -> nn.Module:
+    class Training(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm = nn.BatchNorm1d(WIDE)
+
+        def train(self, mode: bool = True) -> nn.Module:
+            super().train(mode)
+            self.norm.train()
+            return self
+
+        def forward(self, x, edge_index):
+            return self.l(self.norm(self.c(x, edge_index)))
+
+    return Training()
+
+
+@model_case
+def weights_normalized() -> nn.Module:
+    model: Any = _plain()
+    torch.nn.utils.parametrizations.weight_norm(model.l)
+    return model
+
+
+@model_case
+def method_set_on_the_object() -> nn.Module:
+    """PyG's Sequential does so."""
+
+    def forward(self: Any, x, edge_index):
+        return self.l(self.c(x * 2, edge_index))
+
+    model: Any = _plain()
+    model.forward = types.MethodType(forward, model)
+    return model
+
+
 def calls(model: nn.Module) -> list[list[dict[str, Tensor]]]:
     """The graphs' fields that a forward takes, with each optional one and without."""
     taken = list(model.forward.__code__.co_varnames[: model.forward.__code__.co_argcount])
@@ -748,6 +959,106 @@ def call_of(model: nn.Module, call: dict[str, Tensor]) -> Tensor:
 def test_right_or_refused(name: str, integer: bool) -> None:
     allowed = ("right", "refused", "refused when called") if name in NOT_FOLLOWED else ("right",)
     assert outcome(name, integer) in allowed
+
+
+LATE: dict[str, Callable[..., Tensor]] = {}
+
+
+def late(forward: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Take a forward that goes another way only when first calls are over: it must be refused when converted."""
+    LATE[forward.__name__] = forward
+    return forward
+
+
+@late
+def counter_compared(self: Any, x, edge_index):
+    self.n += 1
+    return self.l(self.c(x, edge_index)) * (2 if self.n > 50 else 1)
+
+
+@late
+def flag_toggled(self: Any, x, edge_index):
+    self.on = not self.on
+    return self.l(self.c(x, edge_index)) * (2 if self.on else 1)
+
+
+@late
+def number_multiplied(self: Any, x, edge_index):
+    self.n = self.n * 1.5
+    return self.l(self.c(x, edge_index)) * self.n
+
+
+@late
+def buffer_counted(self: Any, x, edge_index):
+    self.buffer += 1
+    return self.l(self.c(x, edge_index)) * self.buffer
+
+
+@late
+def buffer_averaged(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    self.buffer.mul_(0.9).add_(h.mean())
+    return self.l(h + self.buffer)
+
+
+@late
+def hidden_of_the_call_before(self: Any, x, edge_index):
+    if self.before is None:
+        self.before = x.mean(0)
+    return self.l(self.c(x, edge_index) + self.before)
+
+
+@late
+def own_weights_halved(self: Any, x, edge_index):
+    self.l.weight.data.mul_(0.5)
+    return self.l(self.c(x, edge_index))
+
+
+@late
+def error_of_a_value_swallowed(self: Any, x, edge_index):
+    try:
+        large = bool(x.abs().max() > 1e6)
+    except Exception:
+        large = False
+    return self.l(self.c(x * 2 if large else x, edge_index))
+
+
+@late
+def error_of_a_length_swallowed(self: Any, x, edge_index):
+    with contextlib.suppress(Exception):
+        if len(x) > 1000:
+            x = x * 2
+    return self.l(self.c(x, edge_index))
+
+
+@late
+def error_of_a_number_swallowed(self: Any, x, edge_index):
+    with contextlib.suppress(Exception):
+        x = x * 2 if float(x.max()) > 1e6 else x
+    return self.l(self.c(x, edge_index))
+
+
+@late
+def data_replaced(self: Any, x, edge_index):
+    h = self.c(x, edge_index)
+    h.data = h * 2
+    return self.l(h)
+
+
+@pytest.mark.parametrize("name", LATE)
+def test_what_no_first_call_shows_is_refused_when_converted(name: str) -> None:
+    class Stateful(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.n, self.on, self.before = 1, False, None
+            self.register_buffer("buffer", torch.ones(()))
+
+    model = type(name, (Stateful,), {"forward": LATE[name]})().eval()
+    before = copy.deepcopy(model.state_dict())
+    with pytest.raises(QuantizationError, match="cannot be followed"):
+        gnncompress.to_compiled(model, verify=False)
+    assert model.n == 1
+    assert all(torch.equal(before[key], value) for key, value in model.state_dict().items())
 
 
 def test_there_are_sixty_forwards() -> None:

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.modules.module import register_module_forward_hook
 from torch_geometric.data import Data
-from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv, global_mean_pool
+from torch_geometric.nn import APPNP, GATConv, GCNConv, GINConv, SAGEConv, global_mean_pool
 
 import gnncompress
 from gnncompress.errors import ExecutionError
@@ -379,3 +379,136 @@ def test_calls_at_once_are_compared_one_after_the_other() -> None:
         found = list(pool.map(lambda nodes: integer(*graph(nodes)), sizes))
     for nodes, result in zip(sizes, found, strict=True):
         assert torch.equal(result, plain(*graph(nodes)))
+
+
+class OfData(nn.Module):
+    """Takes what a graph holds, and looks at what it lacks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.lin = GCNConv(WIDE, WIDE), nn.Linear(WIDE, 3)
+
+    def forward(self, data: Any) -> Tensor:
+        h = self.conv(data.x, data.edge_index)
+        return self.lin(h if data.edge_weight is None else h * 2)
+
+
+class OfDict(OfData):
+    """The same of a dictionary."""
+
+    def forward(self, data: Any) -> Tensor:
+        h = self.conv(data["x"], data["edge_index"])
+        return self.lin(h if data["edge_weight"] is None else h * 2)
+
+
+@pytest.mark.parametrize(("made", "kind"), [(OfDict, dict), (OfData, Data)])
+def test_what_an_argument_holds_makes_a_kind_of_call(made: Any, kind: Any) -> None:
+    torch.manual_seed(0)
+    model = made().eval()
+    compiled = gnncompress.to_compiled(model)
+    for nodes in (30, 40, 50, 60):
+        x, edges = graph(nodes)
+        given = kind(x=x, edge_index=edges, edge_weight=torch.ones(1))
+        torch.testing.assert_close(compiled(given), model(given).detach(), rtol=1e-4, atol=1e-5)
+    with pytest.raises(ExecutionError, match="the program is not what the model computes"):
+        compiled(kind(x=x, edge_index=edges, edge_weight=None))
+
+
+def test_sizes_of_what_an_argument_holds_are_told_apart(compared: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    class Pair(OfData):
+        def forward(self, x: Any) -> Tensor:
+            return self.lin(self.conv(x["x"], x["edge_index"]))
+
+    compiled = gnncompress.to_compiled(Pair().eval())
+    for nodes in (30, 30, 40, 50, 60):
+        x, edges = graph(nodes)
+        compiled({"x": x, "edge_index": edges})
+    assert len(compared) == CALLS
+
+
+@pytest.mark.parametrize("inputs", [64, 1433])
+def test_small_tensors_that_are_exact_by_luck_are_not_refused(inputs: int) -> None:
+    class Single(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.lin = nn.Linear(inputs, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.lin(x)
+
+    for seed in range(12):
+        torch.manual_seed(seed)
+        compiled = gnncompress.to_compiled(Single().eval())
+        for rows in (2, 3, 7):
+            compiled(torch.randn(rows, inputs))
+
+
+def test_an_input_that_is_changed_in_place_hides_no_error() -> None:
+    class Changing(Net):
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            x.add_(1)
+            return self.lin(self.gcn(x, edge_index)) * 2
+
+    torch.manual_seed(0)
+    compiled = gnncompress.to_compiled(Changing().eval())
+    compiled(*graph(40))
+
+    def change(program: Any) -> Any:
+        *rest, last = program.operations
+        function = last.function
+        return replace(program, operations=(*rest, replace(last, function=lambda *given: function(*given) + 1e-2)))
+
+    with pytest.raises(ExecutionError, match=r"^result"):
+        altered(compiled, change)(*graph(41))
+
+
+def test_layers_within_layers_are_compared_too() -> None:
+    class Inner(Net):
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            return self.gin(x, edge_index)
+
+    torch.manual_seed(0)
+    compiled = gnncompress.to_compiled(Inner().eval())
+
+    def change(program: Any) -> Any:
+        at = next(n for n, one in enumerate(program.operations) if type(one).__name__ == "FloatLinear")
+        wrong = replace(program.operations[at], bias=program.operations[at].bias + 1e-3)
+        return replace(program, operations=(*program.operations[:at], wrong, *program.operations[at + 1 :]))
+
+    with pytest.raises(ExecutionError, match=r"^gin\.nn\.0: FloatLinear"):
+        altered(compiled, change)(*graph(41))
+
+
+def test_a_layer_may_return_what_it_is_given() -> None:
+    class Returning(Net):
+        def __init__(self) -> None:
+            super().__init__()
+            self.none = APPNP(0, 0.1)
+
+        def forward(self, x: Tensor, edge_index: Tensor) -> Tensor:
+            h = self.gcn(x, edge_index)
+            self.none(h, edge_index).mul_(2)
+            return self.lin(h)
+
+    torch.manual_seed(0)
+    model = Returning().eval()
+    found = gnncompress.to_compiled(model)(*graph(40))
+    torch.testing.assert_close(found, model(*graph(40)).detach(), rtol=1e-4, atol=1e-5)
+
+
+def test_a_copy_has_the_same_hooks() -> None:
+    model = quantized()
+    model.register_forward_hook(lambda module, args, output: output * 2)
+    integer = gnncompress.to_integer(model)
+    assert torch.equal(copy.deepcopy(integer)(*graph(40)), integer(*graph(40)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_models_of_other_floats_run_in_float32(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    model = Net().eval()
+    x, edges = graph(40)
+    x = x.to(dtype)
+    found = gnncompress.to_compiled(model.to(dtype))(x, edges)
+    wanted = model.float()(x.float(), edges)
+    torch.testing.assert_close(found, wanted.detach(), rtol=1e-4, atol=1e-5)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import nn
 
 from gnncompress.errors import QuantizationError, UsageError
@@ -50,7 +52,13 @@ def to_compiled(model: nn.Module, verify: bool = True) -> ProgramModel:
             raise QuantizationError(f"{kind}: there are no kernels for any of its layers ({_why(program)})")
         return program
 
-    return _made(model, make_permanent(copy.deepcopy(model)).eval(), finish, verify)
+    return _made(model, _in_float32(make_permanent(copy.deepcopy(model)).eval()), finish, verify)
+
+
+def _in_float32(own: nn.Module) -> nn.Module:
+    """Return a model in float32, as programs are, if none of its parameters is."""
+    dtypes = {one.dtype for one in own.parameters() if one.is_floating_point()}
+    return own.float() if dtypes and torch.float32 not in dtypes else own
 
 
 def _made(model: nn.Module, own: nn.Module, finish: Callable[[Program], Program], verify: bool) -> ProgramModel:
@@ -58,11 +66,13 @@ def _made(model: nn.Module, own: nn.Module, finish: Callable[[Program], Program]
     made = ProgramModel(Variants(own, finish), Verifier(_without_hooks(own)) if verify else None)
     for identity, hook in model._forward_pre_hooks.items():
         if not of_quantization(hook):
-            made.register_forward_pre_hook(hook, with_kwargs=identity in model._forward_pre_hooks_with_kwargs)
+            made.register_forward_pre_hook(
+                _hook_of(own, hook), with_kwargs=identity in model._forward_pre_hooks_with_kwargs
+            )
     for identity, hook in model._forward_hooks.items():
         if not of_quantization(hook):
             made.register_forward_hook(
-                hook,
+                _hook_of(own, hook),
                 with_kwargs=identity in model._forward_hooks_with_kwargs,
                 always_call=identity in model._forward_hooks_always_called,
             )
@@ -77,6 +87,11 @@ def _without_hooks(model: nn.Module) -> nn.Module:
         for identity in [identity for identity, hook in placed.items() if not of_quantization(hook)]:
             del placed[identity]
     return made
+
+
+def _hook_of(module: nn.Module, hook: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a hook that is given the model it was made for: it may look at its class and layers."""
+    return lambda _, *given: hook(module, *given)
 
 
 def _why(program: Program) -> str:

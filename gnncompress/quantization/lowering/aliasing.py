@@ -11,9 +11,10 @@ from typing import Any
 import torch
 from torch import fx, nn
 from torch.nn import functional as F
-from torch_geometric.nn import MessagePassing
+from torch_geometric.nn import GATConv, GCNConv, GINConv, SAGEConv
 
 from gnncompress.models.convnet import read_out
+from gnncompress.models.spline import SplineConv
 from gnncompress.quantization.lowering.known import BY_CHANNEL
 from gnncompress.quantization.lowering.proxies import AUGMENTED, POOLS, set_item
 from gnncompress.quantization.places import LINEARS
@@ -31,7 +32,7 @@ _FRESH_METHODS = {
     "relu", "sigmoid", "tanh", "clamp", "clone", "exp", "abs", "add", "sub", "mul", "div", "matmul", "mm", "softmax",
     "log_softmax", "sum", "mean", "neg", "pow", "sqrt", "size", "dim", "index_select", "scatter", "index_add",
 }  # fmt: skip
-_FRESH_MODULES = (*LINEARS, *BY_CHANNEL, MessagePassing)
+_FRESH_MODULES = (*LINEARS, *BY_CHANNEL, GATConv, GCNConv, GINConv, SAGEConv, SplineConv)
 
 
 def changed_by(node: fx.Node, modules: Mapping[str, nn.Module]) -> fx.Node | None:
@@ -50,7 +51,7 @@ def changed_by(node: fx.Node, modules: Mapping[str, nn.Module]) -> fx.Node | Non
     name = str(node.target) if node.op == "call_method" else getattr(node.target, "__name__", "")
     augmented = name in AUGMENTED or (name.startswith("__") and name.strip("_") in AUGMENTED)
     in_place = re.fullmatch(r"[a-z]\w*[a-z\d]_", name) is not None
-    changes = node.target is set_item or augmented or in_place or _told_to(node)
+    changes = node.target is set_item or name == "__setitem__" or augmented or in_place or _told_to(node)
     return first if changes else None
 
 
@@ -62,8 +63,11 @@ def held_in_floats(graph: fx.Graph, modules: Mapping[str, nn.Module]) -> set[fx.
     """
     order = {node: number for number, node in enumerate(graph.nodes)}
     family: dict[fx.Node, set[fx.Node]] = {}
+    constants: dict[str, fx.Node] = {}
     for node in graph.nodes:
-        family[node] = {node}
+        first = constants.setdefault(str(node.target), node) if node.op == "get_attr" else node
+        family.setdefault(first, {first}).add(node)
+        family[node] = family[first]
         if not _is_fresh(node, modules) or changed_by(node, modules) is not None:
             for source in node.all_input_nodes:
                 if family[source] is not family[node]:

@@ -217,7 +217,10 @@ class Builder:
     def shared(self, value: Value) -> Floats:
         """Return a value as a tensor of floats, whose memory is that of all its views."""
         floats = self.in_floats(value)
-        return self.call(lambda same: same, [floats], f"{floats.register}.shared", floats.width)
+        own = any(one.out == floats.register and not isinstance(one, Call) for one in self.operations)
+        # Kernels' rows are padded: what is a view of the model's rows must not be a copy of these.
+        function = Tensor.contiguous if own else _same
+        return self.call(function, [floats], f"{floats.register}.shared", floats.width)
 
     def call(
         self, function: Callable[..., Any], given: Sequence[Value | str], what: str, width: int = 0, name: str = ""
@@ -283,6 +286,10 @@ class Builder:
         return Codes(out, grid.table(quantizer, outputs), grid.low, grid.high)
 
 
+def _same(value: Any) -> Any:
+    return value
+
+
 def weight_codes(module: nn.Module, name: str = "weight") -> tuple[np.ndarray, Any, Any]:
     """Return the codes of a frozen weight with their scales and zero points, numbers or shaped as the weight."""
     chain: Any = module.parametrizations[name]  # type: ignore[index]
@@ -295,5 +302,8 @@ def weight_codes(module: nn.Module, name: str = "weight") -> tuple[np.ndarray, A
 
 
 def has_codes(module: nn.Module, name: str = "weight") -> bool:
-    """Say whether a module's weight is codes."""
-    return parametrize.is_parametrized(module, name)
+    """Say whether a module's weight is codes, and nothing else."""
+    if not parametrize.is_parametrized(module, name):
+        return False
+    chain: Any = module.parametrizations[name]  # type: ignore[index]
+    return len(chain) == 1 and isinstance(chain[0], QuantizedWeight)

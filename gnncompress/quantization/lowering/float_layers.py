@@ -15,6 +15,7 @@ from torch_geometric.nn.dense import Linear
 from gnncompress.models.spline import SplineConv
 from gnncompress.quantization.lowering.builder import Builder, Value
 from gnncompress.quantization.lowering.known import UnloweredError, known_as
+from gnncompress.quantization.lowering.layers import insist_on_arguments
 from gnncompress.quantization.lowering.values import Floats
 from gnncompress.runtime.coefficients import Attention, Normalized, Splines
 from gnncompress.runtime.floating import FloatAggregate, FloatLinear
@@ -124,8 +125,7 @@ def lower_float_module(builder: Builder, module: nn.Module, name: str, value: Va
     if kind not in CONVOLUTIONS:
         return lower_linear(builder, module, name, value)
     rule = CONVOLUTIONS[kind]
-    if len(given) > rule.__code__.co_argcount - 4:
-        raise UnloweredError("it is given more than its rule knows")
+    insist_on_arguments(rule, given)
     return rule(builder, module, name, value, *given)
 
 

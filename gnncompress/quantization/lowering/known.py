@@ -44,9 +44,24 @@ def known_as(module: nn.Module, kinds: tuple[type, ...]) -> type:
     if has_own_hooks(module):
         raise UnloweredError("it has hooks")
     normalization = getattr(module, "module", module)
-    if isinstance(normalization, nn.BatchNorm1d) and normalization.running_mean is None:
+    if isinstance(normalization, nn.BatchNorm1d) and (normalization.running_mean is None or normalization.training):
         raise UnloweredError("it normalizes by each batch's own statistics")
+    if alike[0] in IDENTITIES and module.training and alike[0] is not nn.Identity:
+        raise UnloweredError("it drops values even in evaluation")
+    if any(has_own_hooks(inner) for inner in (normalization, *_aggregations(module))):
+        raise UnloweredError("a part of it has hooks")
     return alike[0]
+
+
+def _aggregations(module: nn.Module) -> list[nn.Module]:
+    """Return what a convolution aggregates with."""
+    found = getattr(module, "aggr_module", None)
+    return [] if found is None else [found]
+
+
+def calls_otherwise(module: nn.Module) -> bool:
+    """Say whether a module's class has a ``__call__`` of its own."""
+    return type(module).__call__ is not nn.Module.__call__
 
 
 def has_own_hooks(module: nn.Module) -> bool:
@@ -70,11 +85,12 @@ def of_quantization(hook: Any) -> bool:
 
 def _computes_as(module: nn.Module, kind: type) -> bool:
     """Say whether nothing that ``kind`` has is overridden, by a subclass or on the very object."""
-    for name in vars(module):
-        if callable(getattr(kind, name, None)):
+    for one in (module, *_aggregations(module)):
+        if any(callable(getattr(type(one), name, None)) for name in vars(one)):
             return False
     parametrized = set(getattr(module, "parametrizations", {}))
-    for owner in type(module).__mro__[: type(module).__mro__.index(kind)]:
+    # A class that is mixed in may stand behind ``kind``, and before the classes that this inherits from.
+    for owner in [one for one in type(module).__mro__ if one not in kind.__mro__]:
         for name, value in vars(owner).items():
             plain = name in _SAID or name in parametrized or (name.startswith("__") and name not in _CALLED)
             if not plain and _is_code(value) and not _is_generated(owner, name, value):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -156,10 +156,16 @@ def lower_module(builder: Builder, module: nn.Module, name: str, value: Value, *
     if not hasattr(module, "quantizers"):
         raise UnloweredError("kept in floats")
     rule = CONVOLUTIONS[kind]
-    if len(given) > rule.__code__.co_argcount - 4:
-        raise UnloweredError("it is given more than its rule knows")
+    insist_on_arguments(rule, given)
     quantizers: Any = module.quantizers
     return builder.quantized(rule(builder, module, name, value, *given), quantizers.update)
+
+
+def insist_on_arguments(rule: Callable[..., Value], given: Sequence[str]) -> None:
+    """Refuse to lower a convolution that is given more or fewer inputs than the rule for its class takes."""
+    most = rule.__code__.co_argcount - 4
+    if not most - len(rule.__defaults__ or ()) <= len(given) <= most:
+        raise UnloweredError("it is given more, or fewer, inputs than its rule knows")
 
 
 def _plain(builder: Builder, conv: MessagePassing, name: str, x: Value, edge_index: str) -> Codes:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
 from inspect import Parameter, signature
 from types import MappingProxyType
 from typing import Any
@@ -17,9 +19,18 @@ from gnncompress.models.convnet import read_out
 from gnncompress.quantization.lowering.aliasing import changed_by, held_in_floats
 from gnncompress.quantization.lowering.builder import Builder, Value
 from gnncompress.quantization.lowering.float_layers import lower_float_module
-from gnncompress.quantization.lowering.known import UnloweredError, has_own_hooks
+from gnncompress.quantization.lowering.known import UnloweredError, calls_otherwise, has_own_hooks
 from gnncompress.quantization.lowering.layers import lower_module
 from gnncompress.quantization.lowering.proxies import POOLS, Tracer, tensors_stood_for
+from gnncompress.quantization.lowering.state import (
+    Slot,
+    Snapshot,
+    alike,
+    changed_attributes,
+    constants,
+    depends_on,
+    is_number,
+)
 from gnncompress.quantization.lowering.values import Codes, Floats, Sum
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.runtime.aggregation import graphs_in
@@ -96,6 +107,9 @@ class _Walk:
         self.inputs: list[str] = []
         self.asked: set[str] = set()
         self.unfollowed: list[nn.Module] = []
+        # Constants that the forward makes and then changes: each call has copies of its own.
+        self.own: set[str] = set()
+        self.copies: dict[str, Floats] = {}
 
     def program(self) -> Program:
         """Return the program of the whole forward."""
@@ -115,6 +129,7 @@ class _Walk:
         kind = type(self.model).__name__
         graph = self._graph(kind, first)
         held = held_in_floats(graph, self.modules)
+        self.own = changed_attributes(graph, self.modules) & constants(graph)
         for node in graph.nodes:
             if node.op == "placeholder":
                 self._take(node, first)
@@ -131,25 +146,59 @@ class _Walk:
 
     def _graph(self, kind: str, first: Value | None) -> fx.Graph:
         taken = signature(self.model.forward).parameters.values()
-        constants = {
+        known = {
             one.name: None if one.name in self.absent else one.default
             for one in taken
             if one.name in self.absent
             or (one.default is not one.empty and (first is not None or not may_be_input(one)))
         }
-        tracer = Tracer(self.layouts)
         try:
-            if "forward" in vars(self.model):
-                raise ValueError("forward was replaced on this very object; write a subclass")
-            with tensors_stood_for():
-                graph = tracer.trace(self.model, constants)
+            with _forward_of_class(self.model), tensors_stood_for():
+                tracer = self._trace(known)
         except Exception as error:  # whatever a forward does that cannot be followed
             why = f"{kind}: its forward cannot be followed ({' '.join(str(error).split())[:200]})"
             if first is not None:
                 raise UnloweredError(why) from error
             raise QuantizationError(f"{why}; run it simulated") from error
         self.asked, self.unfollowed = tracer.asked, tracer.unfollowed
-        return graph
+        return tracer.graph
+
+    def _trace(self, known: Mapping[str, Any]) -> Tracer:
+        """Follow the forward; what it changes of the model is undone, and must not decide what it returns.
+
+        Raises:
+            TraceError: if what one call leaves in the model may decide what the next returns.
+        """
+        before = Snapshot(self.model)
+
+        def traced(state: Sequence[Slot] = ()) -> Tracer:
+            tracer = Tracer(self.layouts, state)
+            tracer.trace(self.model, dict(known))
+            if tracer.refused:
+                raise fx.proxy.TraceError(tracer.refused[-1])
+            return tracer
+
+        try:
+            tracer = traced()
+            changed = before.changed()
+            if changed:
+                names = ", ".join(slot.path for slot in changed)
+                again = traced()  # with what the first left
+                before.restore()
+                numbers = [slot for slot in changed if slot.name in slot.holder and is_number(slot.holder[slot.name])]
+                unknown = traced(numbers) if numbers else None
+                carried = unknown is not None and depends_on(unknown.graph, unknown.carried, self.modules)
+                if carried or (len(numbers) < len(changed) and not alike(tracer.graph, again.graph, self.model)):
+                    raise fx.proxy.TraceError(f"what it returns depends on what calls before left in {names}")
+        finally:
+            before.restore()
+        own = changed_attributes(tracer.graph, self.modules) - constants(tracer.graph)
+        read = {node for node in tracer.graph.nodes if node.op == "get_attr" and str(node.target) in own}
+        called = {str(node.target) for node in tracer.graph.nodes if node.op == "call_module"}
+        held = any(name.startswith(f"{layer}.") for name in own for layer in called)
+        if held or depends_on(tracer.graph, read, self.modules):
+            raise fx.proxy.TraceError(f"it changes its own {', '.join(sorted(own))}")
+        return tracer
 
     def _take(self, node: fx.Node, first: Value | None) -> None:
         if first is None:
@@ -180,7 +229,9 @@ class _Walk:
         if found is None:
             self.builder.passed_by(module)
             own = any(module is one for one in self.unfollowed)
-            found = self._in_floats(node, _on_copies(module) if own else module, name)
+            # What a __call__ of its own does around the layer's forward is in the graph.
+            called = partial(nn.Module.__call__, module) if calls_otherwise(module) else module
+            found = self._in_floats(node, _on_copies(called) if own else called, name)
         return self.builder.reached_module(module, found)
 
     def _call_function(self, node: fx.Node) -> Any:
@@ -211,6 +262,12 @@ class _Walk:
         return self._in_floats(node, lambda v, *args, **kwargs: getattr(v, method)(*args, **kwargs), method)
 
     def _get_attr(self, node: fx.Node) -> Any:
+        name = str(node.target)
+        if name in self.own:
+            if name not in self.copies:
+                constant = getattr(self.model, name)
+                self.copies[name] = self.builder.call(lambda: constant.clone(), [], name)
+            return self.copies[name]
         found: Any = self.model
         for part in str(node.target).split("."):
             found = getattr(found, part)
@@ -260,7 +317,27 @@ def _positional(node: fx.Node, module: nn.Module) -> tuple[Any, ...]:
     return tuple(found)
 
 
-def _on_copies(module: nn.Module) -> Callable[..., Any]:
+@contextmanager
+def _forward_of_class(module: nn.Module) -> Iterator[None]:
+    """Let a method that was set on a module, as PyG's Sequential does, be that of its class, which torch.fx looks at.
+
+    Raises:
+        ValueError: if it is no method of this very module.
+    """
+    forward, kind = vars(module).get("forward"), type(module)
+    if forward is None:
+        yield
+        return
+    if getattr(forward, "__self__", None) is not module:
+        raise ValueError("forward was replaced on this very object; write a subclass")
+    module.__class__ = type(kind.__name__, (kind,), {"forward": forward.__func__, "__module__": kind.__module__})
+    try:
+        yield
+    finally:
+        module.__class__ = kind
+
+
+def _on_copies(module: Callable[..., Any]) -> Callable[..., Any]:
     """Return what calls a module on copies: the memory of registers is not the module's to free."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
