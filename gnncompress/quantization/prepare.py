@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.utils.prune import BasePruningMethod
 from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense import Linear
 
@@ -20,6 +21,7 @@ from gnncompress.quantization.memory import MemoryPenalty
 from gnncompress.quantization.places import DENSE, LINEARS, OWNING, PROPAGATING, TABLES, Point
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.quantization.weights import freeze_for
+from gnncompress.reparametrizations import computed_weights
 from gnncompress.schemes import Scheme
 from gnncompress.schemes import scheme as find_scheme
 
@@ -153,6 +155,12 @@ def _refuse(model: nn.Module, floats: tuple[str, ...]) -> None:
     """
     refused = []
     for path, module in _convertible(model, floats):
+        reason = _computed_by(module)
+        if reason:
+            raise QuantizationError(
+                f"layer {path} ({type(module).__name__}): its weight is computed by {reason}, so that codes of it "
+                f"would not last; make it a plain parameter first, or leave it in floats: --keep-float {path}"
+            )
         own = own_parameters(module)
         if any(isinstance(parameter, nn.parameter.UninitializedParameter) for parameter in own.values()):
             raise QuantizationError(
@@ -169,6 +177,16 @@ def _refuse(model: nn.Module, floats: tuple[str, ...]) -> None:
             f"{'it' if len(refused) == 1 else 'them'} in floats: "
             + " ".join(f"--keep-float {layer.partition(' ')[0]}" for layer in refused)
         )
+
+
+def _computed_by(module: nn.Module) -> str:
+    """Say what computes a weight of a module from several others, whose codes would not be the weight's; or nothing."""
+    for weight in computed_weights(module):
+        if not isinstance(weight.hook, BasePruningMethod):
+            return f"torch.nn.utils' {type(weight.hook).__name__}"
+    chains: Any = getattr(module, "parametrizations", {})
+    mixed = [chain for chain in chains.values() if not chain.is_tensor]
+    return type(mixed[0][0]).__name__.strip("_") if mixed else ""
 
 
 def _use_torch_linears(model: nn.Module) -> None:

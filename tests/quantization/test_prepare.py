@@ -530,3 +530,35 @@ def test_degree_quant_needs_edges() -> None:
     conv = prepare(nn.Sequential(Blind(5, 8)), "dq-int8")
     with pytest.raises(QuantizationError, match=r"0: protecting nodes by their degree needs edge_index"):
         conv.train()(torch.randn(3, 5))
+
+
+@pytest.mark.parametrize(
+    ("norm", "by"),
+    [
+        (torch.nn.utils.parametrizations.weight_norm, "WeightNorm"),
+        (torch.nn.utils.weight_norm, "torch.nn.utils' WeightNorm"),
+        (torch.nn.utils.spectral_norm, "torch.nn.utils' SpectralNorm"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_weight_that_others_make_is_refused_by_name(norm: Callable[[nn.Module], nn.Module], by: str) -> None:
+    model = nn.Sequential(nn.Linear(4, 4), norm(nn.Linear(4, 4)))
+    with pytest.raises(
+        QuantizationError, match=rf"^layer 1 \(\w+\): its weight is computed by {by}, .*--keep-float 1$"
+    ):
+        gnncompress.prepare(model, "ptq-int8")
+    gnncompress.prepare(model, "ptq-int8", keep_float=["1"])
+    x = torch.randn(5, 4)
+    gnncompress.calibrate(model.eval(), lambda: model(x))
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_a_weight_that_a_hook_makes_is_not_compiled() -> None:
+    for norm in (torch.nn.utils.weight_norm, lambda layer: torch.nn.utils.prune.l1_unstructured(layer, "weight", 0.5)):
+        model = nn.Sequential(nn.Linear(4, 4), norm(nn.Linear(4, 4)))
+        model(torch.randn(5, 4))
+        with pytest.raises(
+            QuantizationError, match=r"^layer 1 \(Linear\): torch\.nn\.utils computes its weight by a hook"
+        ):
+            gnncompress.to_compiled(model.eval())
+    assert gnncompress.to_compiled(gnncompress.make_permanent(model))(torch.randn(5, 4)).shape == (5, 4)

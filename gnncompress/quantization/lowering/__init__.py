@@ -18,6 +18,7 @@ from gnncompress.quantization.lowering.variants import Variants
 from gnncompress.quantization.lowering.verifying import Verifier
 from gnncompress.quantization.prepare import is_prepared, quantizers
 from gnncompress.quantization.weights import freeze, is_frozen, unreached
+from gnncompress.reparametrizations import computed_weights
 from gnncompress.runtime.aggregation import Aggregate, Weighted
 from gnncompress.runtime.floating import FloatAggregate, FloatLinear
 from gnncompress.runtime.model import ProgramModel
@@ -46,6 +47,12 @@ def to_compiled(model: nn.Module, verify: bool = True) -> ProgramModel:
     if is_prepared(model):
         raise UsageError(f"{type(model).__name__} is quantized: gnncompress.to_integer runs it in whole numbers")
     kind = type(model).__name__
+    for path, module in model.named_modules():
+        for weight in computed_weights(module):
+            raise QuantizationError(
+                f"layer {path} ({type(module).__name__}): torch.nn.utils computes its {weight.name} by a hook; make it "
+                "a plain parameter first, e.g. with gnncompress.make_permanent for masks"
+            )
 
     def finish(program: Program) -> Program:
         if not any(isinstance(operation, (FloatLinear, FloatAggregate)) for operation in program.operations):
