@@ -36,6 +36,7 @@ class Edges(Operation):
     by_row: ClassVar[bool] = False
     COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "like")
+    COUNTED: ClassVar[tuple[str, ...]] = ("like",)
     LIKE: ClassVar[str] = "like"
 
     @cached_property

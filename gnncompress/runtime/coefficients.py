@@ -93,6 +93,7 @@ class Normalized(Operation):
     by_row: ClassVar[bool] = False
     COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "edge_weight", "like")
+    COUNTED: ClassVar[tuple[str, ...]] = ("like",)
     LIKE: ClassVar[str] = "like"
 
     @cached_property
@@ -184,6 +185,7 @@ class Splines(Operation):
     by_row: ClassVar[bool] = False
     COPIES: ClassVar[bool] = True
     WHOLE: ClassVar[tuple[str, ...]] = ("edge_index", "pseudo", "like")
+    COUNTED: ClassVar[tuple[str, ...]] = ("like",)
     LIKE: ClassVar[str] = "like"
 
     @cached_property

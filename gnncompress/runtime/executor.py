@@ -85,6 +85,11 @@ class Phase:
         return str(getattr(self.operations[0], self.operations[0].LIKE))
 
     @cached_property
+    def counted(self) -> frozenset[str]:
+        """The registers of which nothing but the number of rows is read."""
+        return frozenset() if self.by_row else frozenset(self.operations[0].counted())
+
+    @cached_property
     def plans(self) -> dict[tuple[Any, ...], Shapes]:
         """The registers that are made, by the kinds and widths of those that are read."""
         return {}
@@ -191,7 +196,9 @@ class Plan:
         for at in range(first, len(self.phases)):
             phase = self.phases[at]
             made, calls = _run(phase, env, workspace)
-            bound = None if calls is None else workspace.places.bind(env, phase.read, made, calls, at + 1)
+            bound = (
+                None if calls is None else workspace.places.bind(env, phase.read, made, calls, at + 1, phase.counted)
+            )
             for name in phase.dropped:
                 env.pop(name, None)
             if bound is None:
@@ -248,7 +255,7 @@ def phases_of(program: Program, alone: bool = False) -> tuple[Phase, ...]:
 def _run(phase: Phase, env: dict[str, Any], workspace: Workspace) -> tuple[dict[str, Any], Calls | None]:
     """Make a phase's registers; return them and what makes them again in their places, if anything does."""
     if phase.by_row:
-        return _run_by_row(phase, env, workspace.places)
+        return _run_by_row(phase, env, workspace)
     (operation,) = phase.operations
     if operation.reads:
         insist(operation, env, {})
@@ -259,16 +266,16 @@ def _run(phase: Phase, env: dict[str, Any], workspace: Workspace) -> tuple[dict[
     return {operation.out: found}, calls
 
 
-def _run_by_row(phase: Phase, env: dict[str, Any], places: Places) -> tuple[dict[str, Any], Calls | None]:
+def _run_by_row(phase: Phase, env: dict[str, Any], workspace: Workspace) -> tuple[dict[str, Any], Calls | None]:
     height, shapes = phase.plan(env)
-    given = {name: _as_array(phase, env[name]) for name in phase.read}
+    given = {name: _as_array(phase, name, env[name], workspace.memory) for name in phase.read}
     widest = max(width for _, width, _ in shapes)
     # Handing less over to other threads takes longer than doing it.
     threads = torch.get_num_threads() if height * widest >= 2 * _BLOCK_BYTES else 1
     size = max(min(_BLOCK_BYTES // max(widest, 1), -(-height // threads)), 64)
     if height <= size:
         tensors = [(env[name], one) for name, one in given.items() if env[name] is not one]
-        made, calls = _run_alone(phase, given, places, height, shapes)
+        made, calls = _run_alone(phase, given, workspace.places, height, shapes)
         env.update(made)
         if calls is None or not all(is_memory_of(tensor, one) for tensor, one in tensors):
             return made, None
@@ -294,11 +301,19 @@ def _run_by_row(phase: Phase, env: dict[str, Any], places: Places) -> tuple[dict
     return {}, None
 
 
-def _as_array(phase: Phase, value: Any) -> Any:
+def _as_array(phase: Phase, register: str, value: Any, memory: Memory) -> Any:
     """Return a tensor that a phase by row reads as arrays, anything else as it is."""
     if not isinstance(value, torch.Tensor):
         return value
-    return array_of(value) if value.layout is torch.strided else floats_of(phase.operations[0].out, value)
+    if value.layout is torch.strided:
+        return array_of(value)
+    key, name = ("floats", register), phase.operations[0].out
+    known = memory.get(key, (value,))
+    if known is not None:
+        look_again(name, known)  # its indices may have been changed without the tensor's knowing
+        return known
+    made = floats_of(name, value)
+    return memory.keep(key, (value,), made) if is_memory_of(value, made) else made
 
 
 def _looks(phase: Phase, given: SparseFloats) -> Callable[[], object]:

@@ -104,6 +104,11 @@ class FloatLinear(Operation):
             raise ExecutionError(f"{self.out}: the sparse weight is {self._rows.shape}, the dense {self.weight.shape}")
 
     @cached_property
+    def _tensors(self) -> tuple[Tensor, Tensor]:
+        """The weight and the bias for torch."""
+        return torch.from_numpy(self.weight), torch.from_numpy(self.bias)
+
+    @cached_property
     def _rows(self) -> SparseFloats | None:
         if self.sparse is None:
             return None
@@ -126,8 +131,8 @@ class FloatLinear(Operation):
             parts = self._rows.pattern.starts, self._rows.pattern.columns, self._rows.values
             float_kernels.multiply_by_sparse(np.ascontiguousarray(rows), *parts, self.bias, out)
         else:
-            given = (torch.from_numpy(part) for part in (self.bias, rows, self.weight))
-            torch.addmm(*given, out=torch.from_numpy(out))
+            weight, bias = self._tensors
+            torch.addmm(bias, torch.from_numpy(rows), weight, out=torch.from_numpy(out))
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,7 +19,7 @@ from gnncompress.runtime.sparse import INDICES, insist_on_rows, is_line
 # A sum of so many codes of eight bits, and of their zero points, always fits into 32.
 MOST_NEIGHBOURS = (2**31 - 1) // 256
 # How often a tensor was changed, its shape, and where its memory is.
-Version = tuple[int, torch.Size, int]
+Version = tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -138,7 +138,12 @@ class Memory:
 
 
 def version_of(tensor: Tensor) -> Version | None:
-    """Return what changes when a tensor does, or is given other ``data``; tensors of inference mode do not count."""
+    """Return what changes when a tensor does, or is given other ``data``; None for tensors of inference mode."""
     if tensor.is_inference():
         return None
-    return tensor._version, tensor.shape, tensor.data_ptr() if tensor.layout is torch.strided else 0
+    if tensor.layout is torch.strided:
+        return tensor._version, tensor.shape, tensor.data_ptr()
+    if tensor.layout is torch.sparse_csr:
+        parts = tensor.crow_indices(), tensor.col_indices(), tensor.values()
+        return tensor._version, tensor.shape, *[part.data_ptr() for part in parts]
+    return tensor._version, tensor.shape

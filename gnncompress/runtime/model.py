@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as torch_module
 
 from gnncompress.errors import ExecutionError, UsageError
 from gnncompress.measurements import Measurement
@@ -23,6 +24,8 @@ _NOT_SAVED = (
     "a program is not saved: save the model that it was made of, and load that with "
     "gnncompress.load_model(path, execute=...), or call to_integer or to_compiled again"
 )
+# The kinds and sizes of so many calls are remembered.
+_MOST_SETTLED = 64
 # What a module keeps its own hooks in.
 _HOOKS = (
     *("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs"),
@@ -48,7 +51,7 @@ class Verifier(Protocol):
     """Compares programs with the model that they were made of."""
 
     def is_due(self, given: Mapping[str, Any]) -> bool:
-        """Say whether a call is to be compared."""
+        """Say whether a call is to be compared; once it is not, none of its kind and sizes is."""
 
     def verify(self, program: Program, given: Mapping[str, Any], random_state: Tensor) -> None:
         """Run program and model on inputs, which no one else uses, and raise an ExecutionError if they differ."""
@@ -93,6 +96,8 @@ class ProgramModel(nn.Module):
         self._variants: Variants = One(program) if isinstance(program, Program) else program
         self.program = self._variants.first()
         self._plans: dict[tuple[Any, ...], Plan] = {}
+        # The programs of calls that are plain and need not be compared any more.
+        self._settled: dict[tuple[Any, ...] | None, Plan] = {}
         self.__signature__ = Signature(list(self._variants.parameters))
         kinds = {one.kind for one in self._variants.parameters}
         # Names of the arguments, if all may be given by position.
@@ -102,15 +107,19 @@ class ProgramModel(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         """Return what the model would, for the same arguments."""
         given = self._given(args, kwargs)
-        for name, value in given.items():
-            if isinstance(value, Tensor):
-                given[name] = _plain(name, value)
-            elif isinstance(value, np.ndarray):
-                raise ExecutionError(f"{name} must be a tensor, not {type(value).__name__}")
-        plan = self._plan_for(given)
-        if self.verifier is not None and self.verifier.is_due(given):
-            return self._verified(self.verifier, plan, given)
-        return self._run(plan, given)
+        kind = _kind_of(given)
+        plan = self._settled.get(kind)
+        if plan is not None:
+            return self._run(plan, given)
+        plain = {name: _plain(name, value) for name, value in given.items()}
+        plan = self._plan_for(plain)
+        if self.verifier is not None and self.verifier.is_due(plain):
+            return self._verified(self.verifier, plan, plain)
+        if kind is not None and all(plain[name] is value for name, value in given.items()):
+            if len(self._settled) >= _MOST_SETTLED:
+                self._settled.clear()
+            self._settled[kind] = plan
+        return self._run(plan, plain)
 
     def _run(self, plan: Plan, given: Mapping[str, Any]) -> Tensor:
         if _announced.is_set() and not torch.is_grad_enabled():
@@ -201,8 +210,27 @@ def copied(value: Any) -> Any:
     return value.clone() if hasattr(value, "clone") else copy.deepcopy(value)
 
 
-def _plain(name: str, value: Tensor) -> Tensor:
-    """Return a tensor, floats as float32, of which no gradient is followed."""
+def _kind_of(given: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """Return all that a call is asked before it runs, quickly; None if there are arguments that hold others."""
+    kind: list[Any] = [len(torch_module._global_forward_hooks), len(torch_module._global_forward_pre_hooks)]
+    for value in given.values():
+        if isinstance(value, Tensor):
+            if value.is_nested:
+                return None
+            kind.append((value.dtype, value.shape, value.layout, value.requires_grad, value.is_cpu))
+        elif value is None:
+            kind.append(None)
+        else:
+            return None
+    return tuple(kind)
+
+
+def _plain(name: str, value: Any) -> Any:
+    """Return a tensor, floats as float32, of which no gradient is followed; anything but tensors as it is."""
+    if not isinstance(value, Tensor):
+        if isinstance(value, np.ndarray):
+            raise ExecutionError(f"{name} must be a tensor, not {type(value).__name__}")
+        return value
     if not value.is_cpu:
         raise ExecutionError(f"{name} is on {value.device}: kernels run on the CPU alone; give it {name}.cpu()")
     if value.is_nested:

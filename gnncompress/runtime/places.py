@@ -31,10 +31,22 @@ class Mark:
 
 
 @dataclass(frozen=True)
+class Count:
+    """How many rows a register had when no more than that was read."""
+
+    name: str
+    rows: int
+
+    def is_of(self, value: Any) -> bool:
+        """Say whether a value has as many rows."""
+        return value is not None and len(value) == self.rows
+
+
+@dataclass(frozen=True)
 class Bound:
     """Phases as they ran last, up to ``end``: what they read and made, and the calls that make it there again."""
 
-    read: tuple[Mark, ...]
+    read: tuple[Mark | Count, ...]
     made: dict[str, Any]
     calls: tuple[Callable[[], object], ...]
     end: int
@@ -51,7 +63,7 @@ class Bound:
 
     def and_then(self, other: Bound) -> Bound:
         """Return this and what follows as one."""
-        known = {*self.made, *(mark.name for mark in self.read)}
+        known = {*self.made, *(mark.name for mark in self.read if isinstance(mark, Mark))}
         new = tuple(mark for mark in other.read if mark.name not in known)
         return Bound(self.read + new, self.made | other.made, self.calls + other.calls, other.end)
 
@@ -77,15 +89,19 @@ class Places:
         made: dict[str, Any],
         calls: Sequence[Callable[[], object]],
         end: int,
+        counted: Collection[str] = (),
     ) -> Bound | None:
         """Return a phase as it ran, None if it read a tensor that knows no version, or an array that has no place.
 
-        The former may change unseen; the latter will not come again, and would only be kept alive.
+        The former may change unseen; the latter will not come again, and would only be kept alive. Of the registers
+        ``counted`` only the number of rows was read.
         """
-        marks = []
+        marks: list[Mark | Count] = []
         for name in names:
             value = env.get(name)
-            if isinstance(value, torch.Tensor):
+            if name in counted:
+                marks.append(Count(name, len(env[name])))
+            elif isinstance(value, torch.Tensor):
                 version = version_of(value)
                 if version is None:
                     return None
@@ -98,8 +114,9 @@ class Places:
 
     def keep(self, first: int, end: int, bound: Bound | None) -> None:
         """Keep what the phases from ``first`` to ``end`` are bound to, in place of all that any of them was."""
-        for begin in [begin for begin, one in self.bound.items() if begin < end and one.end > first]:
-            del self.bound[begin]
+        if self.bound:
+            for begin in [begin for begin, one in self.bound.items() if begin < end and one.end > first]:
+                del self.bound[begin]
         if bound is not None:
             self.bound[first] = bound
 

@@ -29,6 +29,8 @@ class Operation:
 
     OWN: ClassVar[tuple[str, ...]] = ()
     WHOLE: ClassVar[tuple[str, ...]] = ()
+    # Those of them of which nothing but the number of rows is read.
+    COUNTED: ClassVar[tuple[str, ...]] = ()
     # The field whose register has as many rows as what is made; empty if none is known to have.
     LIKE: ClassVar[str] = ""
     by_row: ClassVar[bool] = True
@@ -42,6 +44,12 @@ class Operation:
     def whole(self) -> list[str]:
         """Return the registers that are read anywhere."""
         return [name for field in self.WHOLE for name in _names(getattr(self, field))]
+
+    def counted(self) -> list[str]:
+        """Return the registers of which nothing but the number of rows is read."""
+        read = {*self.OWN, *self.WHOLE}.difference(self.COUNTED)
+        others = {name for field in read for name in _names(getattr(self, field))}
+        return [name for field in self.COUNTED for name in _names(getattr(self, field)) if name not in others]
 
     @cached_property
     def reads(self) -> tuple[Read, ...]:

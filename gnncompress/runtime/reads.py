@@ -58,18 +58,12 @@ _WHOLE = (
     torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.uint16, torch.uint32, torch.uint64,
 )  # fmt: skip
 _FLOATS = tuple(one for one in vars(torch).values() if isinstance(one, torch.dtype) and one.is_floating_point)
-_OF_LAYOUT = {
-    torch.strided: {
-        **dict.fromkeys(_FLOATS, Kind.FLOAT_TENSOR),
-        **dict.fromkeys(_WHOLE, Kind.WHOLE_TENSOR),
-        torch.bool: Kind.BOOL_TENSOR,
-    },
-    torch.sparse_csr: {
-        **dict.fromkeys(_FLOATS, Kind.CSR),
-        **dict.fromkeys((*_WHOLE, torch.bool), Kind.CSR_OF_OTHERS),
-    },
+_OF_STRIDED = {
+    **dict.fromkeys(_FLOATS, Kind.FLOAT_TENSOR),
+    **dict.fromkeys(_WHOLE, Kind.WHOLE_TENSOR),
+    torch.bool: Kind.BOOL_TENSOR,
 }
-_NONE: dict[torch.dtype, Kind] = {}
+_OF_CSR = {**dict.fromkeys(_FLOATS, Kind.CSR), **dict.fromkeys((*_WHOLE, torch.bool), Kind.CSR_OF_OTHERS)}
 
 
 class Register:
@@ -122,7 +116,9 @@ def describe(value: Any) -> Found:
     if isinstance(value, Tensor):
         if value.is_nested or not value.is_cpu:
             return _OTHER, ()
-        return _OF_LAYOUT.get(value.layout, _NONE).get(value.dtype, _OTHER), value.shape
+        if value.layout is torch.strided:
+            return _OF_STRIDED.get(value.dtype, _OTHER), value.shape
+        return _OF_CSR.get(value.dtype, _OTHER) if value.layout is torch.sparse_csr else _OTHER, value.shape
     if isinstance(value, Register):
         return value.KIND, value.shape
     return Kind.NOTHING if value is None else _OTHER, ()

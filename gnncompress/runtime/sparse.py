@@ -106,8 +106,6 @@ class SparseCodes(_Sparse):
 def floats_of(name: str, x: Tensor) -> SparseFloats:
     """Return what a CSR tensor holds, for which torch takes anything if it is told not to look.
 
-    Its parts may have been changed since the last call without the tensor's knowing, so they are looked at every time.
-
     Raises:
         ExecutionError: if they are damaged, naming the register that was to be made.
     """

@@ -876,13 +876,6 @@ def batch_normalized_by_its_own_statistics() -> nn.Module:
 
 
 @model_case
-def weights_normalized() -> nn.Module:
-    model: Any = _plain()
-    torch.nn.utils.parametrizations.weight_norm(model.l)
-    return model
-
-
-@model_case
 def method_set_on_the_object() -> nn.Module:
     """PyG's Sequential does so."""
 
@@ -959,6 +952,20 @@ def call_of(model: nn.Module, call: dict[str, Tensor]) -> Tensor:
 def test_right_or_refused(name: str, integer: bool) -> None:
     allowed = ("right", "refused", "refused when called") if name in NOT_FOLLOWED else ("right",)
     assert outcome(name, integer) in allowed
+
+
+def test_normalized_weights_are_right_in_floats_and_refused_by_name_in_codes() -> None:
+    model: Any = _plain().eval()
+    torch.nn.utils.parametrizations.weight_norm(model.l)
+    (kind,) = (kind for kind in calls(model) if all(len(call) == 2 for call in kind))
+    made = gnncompress.to_compiled(model)
+    for call in kind:
+        with torch.no_grad():
+            assert agree(call_of(made, call), call_of(model, call), exactly=True)
+    with pytest.raises(
+        QuantizationError, match=r"^layer l \(ParametrizedLinear\): its weight is computed by WeightNorm"
+    ):
+        gnncompress.prepare(model, "qat-int8", config="gc-abs")
 
 
 LATE: dict[str, Callable[..., Tensor]] = {}

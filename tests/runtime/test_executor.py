@@ -17,7 +17,7 @@ from gnncompress.runtime import aggregation, executor, places
 from gnncompress.runtime.aggregation import Aggregate, Edges, Largest, Pool, PoolLargest
 from gnncompress.runtime.arrays import numbers
 from gnncompress.runtime.executor import phases_of
-from gnncompress.runtime.floating import Call, Rows
+from gnncompress.runtime.floating import Call, FloatLinear, Rows
 from gnncompress.runtime.model import ProgramModel
 from gnncompress.runtime.operations import Add, Linear, LookUp, Quantize, Rescale, Values
 from gnncompress.runtime.program import Operation, Program
@@ -389,6 +389,41 @@ def test_tensors_that_are_given_other_data_are_read_anew() -> None:
             x.data = rows
         edges.data = some_edges(nodes, 90, seed=number)
         np.testing.assert_array_equal(model(x, edges).numpy(), by_hand(x.numpy(), edges.numpy()))
+
+
+def test_sparse_features_that_are_changed_are_read_anew() -> None:
+    linear = FloatLinear("y", "x", np.arange(10, dtype=np.float32).reshape(5, 2), np.zeros(2, np.float32))
+    model = ProgramModel(Program((linear,), ("x",), "y", 2))
+
+    def insist_on_right() -> None:
+        for _ in range(3):  # what was made of it is kept
+            np.testing.assert_array_equal(model(x).numpy(), x.to_dense().numpy() @ linear.weight)
+
+    x = torch.tensor([[1.0, 0, 0, 0, 0], [0, 1, 0, 0, 0]]).to_sparse_csr()
+    insist_on_right()
+    x.values()[1] = 3
+    insist_on_right()
+    x.col_indices()[1] = 4
+    insist_on_right()
+    x.data = torch.eye(5)[:2].to_sparse_csr()
+    insist_on_right()
+    x.col_indices()[1] = 5
+    with pytest.raises(ExecutionError, match=r"^y: the sparse features are damaged: a row or a column is outside"):
+        model(x)
+
+
+def test_calls_of_a_kind_that_is_known_are_checked_all_the_same() -> None:
+    model, x, edges = ProgramModel(small()), features(40), some_edges(40, 90)
+    for _ in range(3):
+        wanted = model(x, edges)
+    assert torch.equal(model(x.double(), edges), wanted)
+    learnt = x.clone().requires_grad_()
+    for _ in range(2):
+        assert not model(learnt, edges).requires_grad
+    with pytest.raises(ExecutionError, match=r"^x is a nested tensor"):
+        model(torch.nested.nested_tensor([x]), edges)
+    with pytest.raises(ExecutionError, match=r"^x must be a tensor, not ndarray$"):
+        model(x.numpy(), edges)
 
 
 def test_edges_changed_in_place_and_other_edges_count() -> None:

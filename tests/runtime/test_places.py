@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from gnncompress.errors import ExecutionError
 from gnncompress.runtime.aggregation import Pool
+from gnncompress.runtime.coefficients import Splines
 from gnncompress.runtime.floating import Call, FloatLinear, Rows
 from gnncompress.runtime.model import ProgramModel
 from gnncompress.runtime.operations import Quantize, Values
@@ -129,6 +130,23 @@ def test_arrays_that_have_no_place_are_not_kept_alive() -> None:
     assert places.bind({"a": array}, ("a",), {}, (), 1) is None
     room = places.room("a", (3, 16), torch.int8)
     assert places.bind({"a": room}, ("a",), {}, (), 1) is not None
+
+
+def test_of_what_is_only_counted_the_rows_are_compared() -> None:
+    made = Places({}).bind({"a": np.zeros((3, 16))}, ("a",), {"b": 1}, (), 1, counted={"a"})
+    assert made is not None
+    assert made.run_again({"a": np.ones((3, 2))})
+    assert made.run_again({"a": torch.eye(3).to_sparse_csr()})
+    assert not made.run_again({"a": np.zeros((4, 16))})
+    assert not made.run_again({})
+    both = made.and_then(Bound((Mark("a", 1),), {}, (), 2))
+    assert [type(mark).__name__ for mark in both.read] == ["Count", "Mark"], "what is read then is more than counted"
+
+
+def test_a_register_that_is_read_too_is_not_only_counted() -> None:
+    shared = {"kernel_size": (2,), "is_open": (True,), "degree": 1, "grid": None}
+    assert Splines("s", "edges", "pseudo", "x", **shared).counted() == ["x"]
+    assert Splines("s", "edges", "x", "x", **shared).counted() == []
 
 
 def test_phases_joined_ask_only_for_what_they_did_not_make() -> None:
