@@ -92,9 +92,12 @@ def test_memory_of_a_quantized_model_counts_no_imports(tmp_path: Path, monkeypat
         assert not Sweep(Store(tmp_path), None, Observer()).run([dense, *quantized]).failed
     for spec in (dense, *quantized):
         brief = spec.model_copy(update={"window": Window(warmup=5, repetitions=3, seconds=0.0)})
-        imported, rows = isolated(modules_and_memory, brief, tmp_path / spec.run_id / MODEL)
-        assert imported == []
-        peaks.append(rows["memory_peak"])
+        found = []
+        for _ in range(3):  # whether freed memory is given back at once depends on what else the machine does
+            imported, rows = isolated(modules_and_memory, brief, tmp_path / spec.run_id / MODEL)
+            assert imported == []
+            found.append(rows["memory_peak"])
+        peaks.append(min(found))
     one, simulated, integer = peaks
     assert one > 5e6
     assert abs(simulated - one) < 10e6, "4 MB more, for rounded copies of activations; imports took 17 MB"
