@@ -110,17 +110,22 @@ def _compare(options: argparse.Namespace) -> int:
         Side("new", root, Path(sys.executable), folder / "new"),
     )
     lock = threading.Lock()
-    left = len(sides) * len(specs)
+    first: dict[str, dict[str, Any]] = {}
+    compared: dict[str, Verdict] = {}
 
     def finished(side: Side, spec: Spec, answer: dict[str, Any]) -> None:
-        nonlocal left
         with lock:
-            left -= 1
-            print(f"{spec.name}, {side.name}: {answer['seconds']:.1f} s of processor time; {left} left", flush=True)
+            if spec.name not in first:
+                first[spec.name] = answer
+                return
+            old, new = (answer, first.pop(spec.name))[:: 1 if side.name == "old" else -1]
+            compared[spec.name] = verdict = compare_answers(spec, old, new)
+            said = f"{len(verdict.found.differences)} differences, {len(verdict.problems)} problems"
+            print(f"{len(compared)}/{len(specs)} {spec.name}: {verdict.found.rows} rows, {said}", flush=True)
 
     started = time.perf_counter()
-    answers = carry_out(sides, specs, options.jobs, finished)
-    verdicts = [compare_answers(spec, answers["old", spec.name], answers["new", spec.name]) for spec in specs]
+    carry_out(sides, specs, options.jobs, finished)
+    verdicts = [compared[spec.name] for spec in specs]
     judged = judge([one for verdict in verdicts for one in verdict.found.differences], INTENDED)
     status = _tell(verdicts, judged, whole=options.only is None, seconds=time.perf_counter() - started)
     summary = folder / "parity.json"

@@ -166,22 +166,17 @@ class Worker:
         return self._process
 
 
-Answers = dict[tuple[str, str], dict[str, Any]]
-
-
 def carry_out(
     sides: Sequence[Side], specs: Sequence[Spec], jobs: int, finished: Callable[[Side, Spec, dict[str, Any]], None]
-) -> Answers:
-    """Carry out every spec on every side with ``jobs`` workers; return the answers by side and spec.
+) -> None:
+    """Carry out every spec on every side with ``jobs`` workers; ``finished`` is told of each answer, from any thread.
 
-    One worker does the sides one after the other; more are shared out among the sides. ``finished`` is told of each
-    answer, from the thread of its worker.
+    One worker does the sides one after the other; more are shared out among the sides.
     """
     waiting: dict[str, queue.SimpleQueue[Spec]] = {side.name: queue.SimpleQueue() for side in sides}
     for side in sides:
         for spec in specs:
             waiting[side.name].put(spec)
-    answers: Answers = {}
     failures: list[BaseException] = []
 
     def work(its_sides: Sequence[Side]) -> None:
@@ -191,8 +186,7 @@ def carry_out(
                 try:
                     while True:
                         spec = waiting[side.name].get_nowait()
-                        answers[side.name, spec.name] = answer = worker.carry_out(spec)
-                        finished(side, spec, answer)
+                        finished(side, spec, worker.carry_out(spec))
                 except queue.Empty:
                     continue
                 finally:
@@ -208,4 +202,3 @@ def carry_out(
         thread.join()
     if failures:
         raise failures[0]
-    return answers

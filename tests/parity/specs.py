@@ -107,7 +107,7 @@ TRAINING = (
     _runs("train-digits-seeds", "train --epochs 4 --seeds 2 --seed 3"),
     _runs(
         "train-node-models",
-        *(f"train -m {model} --epochs 2 --set dropout=0.1" for model in ("graphconv", "graphsage", "gat")),
+        *(f"train -m {model} --epochs 2 --set dropout=0.1" for model in ("graphsage", "gat")),
         "train -m supergat --epochs 2",
         "train -m ssp --epochs 2",
     ),
@@ -156,12 +156,12 @@ TRAINING = (
 )
 
 PRUNING = (
-    _runs("prune-global", "prune --epochs 4 -s 0:0.9:0.45"),
+    _runs("prune-global", "prune --allocation global --epochs 4 -s 0:0.9:0.45"),
     Spec(
         "prune-json",
         (Command(f"prune -s 0,0.8 --no-finetune --epochs 3 --json {_QUICK}", shows="json", tells=True),),
     ),
-    _runs("prune-epochs", "prune -s 0.7 --epochs 3 --finetune-epochs 2 --seeds 2"),
+    _runs("prune-epochs", "prune -s 0.7 --epochs 3 --finetune-epochs 2 --seed 1"),
     _runs(
         "prune-importance",
         *(
@@ -174,17 +174,16 @@ PRUNING = (
         "prune-allocation",
         *(
             f"prune -s 0.7 --allocation {allocation} --no-finetune --epochs 3"
-            for allocation in ("uniform", "erk", "lamp-score", "global")
+            for allocation in ("uniform", "erk", "lamp-score")
         ),
         "prune --allocation budgets.json --no-finetune --epochs 3",
-        "prune --method fine-grained -s 0.5 --importance taylor --epochs 3",
+        "prune --method fine-grained -s 0.5 --importance taylor --no-finetune --epochs 3",
         files=(("budgets.json", _BUDGETS),),
     ),
     _runs(
         "prune-l2",
         "prune --method l2 --rate 1e-3,0.1 --epochs 3",
         "prune --method l2 --rate 1e-3 -s 0.5 --epochs 3",
-        "prune --method l2 --rate 0.01 -s 0.5 --epochs 3 --no-finetune",
     ),
     _runs(
         "prune-structured",
@@ -235,9 +234,8 @@ QUANTIZATION = (
         "quantize-calibration",
         *(
             f"quantize --scheme ptq-int4 --calibration {calibration} --epochs 3"
-            for calibration in ("minmax", "percentile", "mse", "observer")
+            for calibration in ("minmax", "percentile", "mse", "observer --observer per")
         ),
-        "quantize --scheme ptq-int4 --observer per --epochs 3",
     ),
     _runs(
         "quantize-config",
@@ -264,7 +262,7 @@ QUANTIZATION = (
     ),
     _runs(
         "quantize-graph",
-        f"quantize --scheme dq-int8,a2q --groups 10 {_MUTAG} --epochs 2 --finetune-epochs 1 --seeds 2",
+        f"quantize --scheme dq-int8,a2q --groups 10 {_MUTAG} --epochs 2 --finetune-epochs 1",
     ),
     _runs("quantize-graph-integer", f"quantize --scheme dq-int8 --execute integer {_MUTAG} --epochs 2 --device cpu"),
     _runs("quantize-link", "quantize --scheme qat-int8 -w digits-link --epochs 2"),

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from tests.parity import sides
-from tests.parity.__main__ import chosen, main
-from tests.parity.sides import ParityError, Side, carry_out, checkout_root, dependencies, python_for
-from tests.parity.specs import SPECS, Command, Spec
+from tests.parity.sides import ParityError, Side, carry_out, checkout_root, commit_of, dependencies, python_for
+from tests.parity.specs import Command, Spec
 
 PYPROJECT = '[project]\nname = "x"\ndependencies = [\n    "numpy>=1",\n    "torch>=2",\n]\n[tool.x]\nlist = [\n]\n'
 
@@ -73,11 +72,16 @@ def test_every_spec_is_carried_out_once_on_every_side(
     jobs: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sides.Worker, "carry_out", lambda self, spec: {"said": (self._side.name, spec.name)})
-    told: list[tuple[str, str]] = []
+    told: dict[tuple[str, str], dict[str, Any]] = {}
     specs = [Spec(f"s{number}", (Command("methods"),)) for number in range(7)]
-    found = carry_out(two_sides(tmp_path), specs, jobs, lambda side, spec, answer: told.append((side.name, spec.name)))
-    assert len(told) == len(found) == 14
-    assert all(answer["said"] == key for key, answer in found.items())
+
+    def tell(side: Side, spec: Spec, answer: dict[str, Any]) -> None:
+        assert (side.name, spec.name) not in told
+        told[side.name, spec.name] = answer
+
+    carry_out(two_sides(tmp_path), specs, jobs, tell)
+    assert len(told) == 14
+    assert all(answer["said"] == key for key, answer in told.items())
 
 
 def test_what_goes_wrong_in_a_thread_is_raised(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,23 +118,6 @@ def test_a_worker_that_dies_or_hangs_is_told_and_replaced(
     worker.end()
 
 
-def test_specs_are_chosen_by_name() -> None:
-    assert chosen(None) == list(SPECS)
-    assert [spec.name for spec in chosen("report, usage")] == ["report", "usage"]
-    with pytest.raises(ParityError, match="nonsuch: no such spec"):
-        chosen("report,nonsuch")
-
-
-def test_the_command_says_in_one_line_what_is_wrong(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    assert main(["HEAD", "--only", "nonsuch"]) == 2
-    assert "no such spec" in capsys.readouterr().err
-    monkeypatch.delenv("GNNCOMPRESS_DATA", raising=False)
-    assert main(["HEAD"]) == 2
-    assert "set GNNCOMPRESS_DATA" in capsys.readouterr().err
-    monkeypatch.setenv("GNNCOMPRESS_DATA", str(tmp_path))
-    assert main(["HEAD", "--workdir", str(checkout_root())]) == 2
-    assert capsys.readouterr().err.startswith("error: ")
-    assert main(["--list"]) == 0
-    assert "prune-global" in capsys.readouterr().out
+def test_a_revision_that_is_none_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ParityError, match="nonsuch: no commit of"):
+        commit_of(tmp_path, "nonsuch")
