@@ -11,6 +11,7 @@ from sklearn.metrics import euclidean_distances
 from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
+from gnncompress.datasets.collated import Collated, Field
 from gnncompress.datasets.loaded import Loaded
 
 NEIGHBOURS = 8
@@ -56,10 +57,16 @@ def load_grid(source: str = "", data_root: Path | None = None) -> Loaded:
     below = np.stack([pixel[:-1].ravel(), pixel[1:].ravel()])
     edge_index = to_undirected(torch.from_numpy(np.concatenate([beside, below], axis=1)), num_nodes=SIDE * SIDE)
     place = torch.from_numpy(np.stack(np.divmod(pixel.ravel(), SIDE), axis=1) / (SIDE - 1)).float()
+    graphs = len(images)
     intensities = torch.from_numpy(images / 16).float()
+    x = torch.cat([intensities.view(-1, 1), place.repeat(graphs, 1)], dim=1)
     return Loaded(
-        [
-            Data(x=torch.cat([image.unsqueeze(1), place], dim=1), edge_index=edge_index, y=label.view(1))
-            for image, label in zip(intensities, torch.from_numpy(labels).long(), strict=True)
-        ]
+        Collated(
+            {
+                "x": Field(x, torch.arange(graphs + 1) * SIDE * SIDE),
+                "edge_index": Field(edge_index.repeat(1, graphs), torch.arange(graphs + 1) * edge_index.size(1), dim=1),
+                "y": Field(torch.from_numpy(labels).long(), torch.arange(graphs + 1)),
+            },
+            torch.full((graphs,), SIDE * SIDE),
+        )
     )

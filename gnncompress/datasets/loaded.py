@@ -17,6 +17,6 @@ class Loaded:
     graphs: Data | Sequence[Data]
     notes: tuple[str, ...] = ()
 
-    def as_list(self) -> list[Data]:
-        """Return the graphs as a list, also when there is one."""
-        return list(self.graphs) if isinstance(self.graphs, Sequence) else [self.graphs]
+    def as_list(self) -> Sequence[Data]:
+        """Return the graphs as a sequence, also when there is one."""
+        return self.graphs if isinstance(self.graphs, Sequence) else [self.graphs]

@@ -282,21 +282,24 @@ def _own(reference: str) -> Loaded:
     """
     from torch_geometric.data import Data, Dataset
 
-    from gnncompress.datasets.checking import check_graph
+    from gnncompress.datasets.checking import check_graphs
+    from gnncompress.datasets.collated import Collated
     from gnncompress.datasets.loaded import Loaded
 
     given = call_factory(reference, load_reference(reference), {})
     with user_code(reference):  # a Dataset may read its graphs only now
-        graphs: list[Data] = list(given) if isinstance(given, (Dataset, Sequence)) else [given]
+        graphs: Sequence[Data] = list(given) if isinstance(given, (Dataset, Sequence)) else [given]
     if not graphs:
         raise DatasetError(f"{reference} returns no graph")
-    for number, graph in enumerate(graphs):
+    for graph in graphs:
         if not isinstance(graph, Data):
             raise DatasetError(
                 f"{reference} returns a {_kind(given, graph)}; it must return a torch_geometric Data, a Dataset or a "
                 "list of Data"
             )
-        check_graph(f"{reference}: graph {number}", graph)
+    if len(graphs) > 1 and all(type(graph) is Data for graph in graphs):
+        graphs = Collated.of(graphs)  # a class of the user's own may be more than its fields
+    check_graphs(lambda number: f"{reference}: graph {number}", graphs)
     return Loaded(graphs[0] if len(graphs) == 1 else graphs)
 
 
