@@ -89,6 +89,10 @@ class Collated(Sequence[Data]):
         }
         return Data(**{name: part for name, part in parts.items() if part is not ABSENT})
 
+    def version(self) -> tuple[int, ...]:
+        """Return what changes when somebody writes into a field or a part of one: torch counts it for all alike."""
+        return tuple(column.values._version for column in self.columns.values() if isinstance(column, Field))
+
     def replaced(self, name: str, column: Field | Sequence[Any]) -> Collated:
         """Return the same graphs with another field, the others shared."""
         return Collated({**self.columns, name: column}, self.nodes)

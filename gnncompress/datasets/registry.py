@@ -6,12 +6,13 @@ user's own in the same raw layout, and so can a function that returns graphs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gnncompress.datasets import keeping
 from gnncompress.datasets.locations import called, candidate_roots
 from gnncompress.datasets.moleculenet import LAYOUTS
 from gnncompress.datasets.tudataset_files import NAMES
@@ -242,15 +243,24 @@ def fingerprint(name: str, data_root: Path | None = None) -> str:
 
 
 def load_dataset(name: str, data_root: Path | None = None) -> Loaded:
-    """Load the data set called ``name``, from under ``data_root`` if its raw files are there.
+    """Load the data set called ``name``, from under ``data_root`` if its raw files are there; once within ``kept()``.
 
     Raises:
         UsageError: if no data set has that name, or the user's own function raises.
         DatasetError: if it cannot be found or read, or is not the one that was published.
     """
     entry = find_dataset(name, data_root)
-    if entry.target == name:
-        return _own(name)
+
+    def key() -> Hashable:
+        # A name of the user's own code, and what that code reads, may depend on the folder one is in.
+        return entry.name, entry.target, entry.source, data_root, Path.cwd(), fingerprint(name, data_root)
+
+    return keeping.loaded(key, lambda: _load(entry, data_root))
+
+
+def _load(entry: DatasetEntry, data_root: Path | None) -> Loaded:
+    if entry.target == entry.name:
+        return _own(entry.name)
     loaded: Loaded = entry.load()(entry.source, data_root)
     if entry.exact:
         _hold_to(entry, loaded)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,10 +17,13 @@ from gnncompress.datasets.collated import Collated
 from gnncompress.datasets.transforms import TRANSFORMS, edge_order, encode_features, standardized, unit_rows
 from gnncompress.errors import DatasetError, TaskError, UsageError
 from gnncompress.measurements import GRAPHS, LINKS, MULTILABEL, NODES
+from gnncompress.models import build_model, find_model
 from gnncompress.tasks.graph_classification import GraphClassification
 from gnncompress.tasks.making import make_task
 from gnncompress.tasks.node_classification import NodeClassification
+from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import SplitSpec
+from gnncompress.tasks.training import train
 
 RANDOM = SplitSpec("random", 0, 0.2, 0.2)
 
@@ -431,6 +435,27 @@ def test_data_given_stay_as_they_were() -> None:
         assert torch.equal(each.x, x)
         assert torch.equal(each.y, y)
         assert each.edge_attr.size(1) == 3
+
+
+@pytest.mark.parametrize("task", [NODES, LINKS, GRAPHS, MULTILABEL])
+def test_tasks_only_read_their_data(task: str) -> None:
+    one = task in (NODES, LINKS)
+    graphs: Any = load_dataset("digits" if one else "digits-grid").as_list()
+    if task == MULTILABEL:
+        labels = torch.arange(len(graphs)).remainder(2).view(-1, 1).expand(-1, 2)
+        graphs = [Data(**{**graph.to_dict(), "y": y.float()}) for graph, y in zip(graphs[:60], labels, strict=False)]
+    given = list(graphs)
+    state = [(value, value._version, value.clone()) for graph in given[:40] for value in graph.to_dict().values()]
+    made = make_task(task, graphs, SplitSpec("random", 0, 0.2, 0.2), "standard", ("unit_rows", "target_indegree"))
+    model = build_model("gcn", made.features, made.outputs, find_model("gcn").arguments(task))
+    train(model, made, Recipe(epochs=1, learning_rate=0.01, weight_decay=0.0, patience=1), seed=0, phase="train")
+    made.evaluate(model)
+    made.predictions(model)
+    made.inference(model)()
+    made.example(model)
+    for value, version, before in state:
+        assert value._version == version
+        assert torch.equal(value, before)
 
 
 def test_truth_values_as_features() -> None:
