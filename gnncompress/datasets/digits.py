@@ -6,8 +6,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.metrics import euclidean_distances
 from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
@@ -30,6 +28,9 @@ def load(source: str = "", data_root: Path | None = None) -> Loaded:
 
     Source: graph construction of Franceschi et al., ICML 2019, section 5.
     """
+    from sklearn.datasets import load_digits
+    from sklearn.metrics import euclidean_distances
+
     images, labels = load_digits(return_X_y=True)
     distances = np.rint(euclidean_distances(images, squared=True)).astype(np.int64)
     np.fill_diagonal(distances, np.iinfo(np.int64).max)
@@ -51,6 +52,8 @@ def load_grid(source: str = "", data_root: Path | None = None) -> Loaded:
 
     Shapes: each graph has x [64, 3] float32, intensity, row and column in [0, 1]; edge_index [2, 224]; y [1].
     """
+    from sklearn.datasets import load_digits
+
     images, labels = load_digits(return_X_y=True)
     pixel = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
     beside = np.stack([pixel[:, :-1].ravel(), pixel[:, 1:].ravel()])
