@@ -51,10 +51,9 @@ def models() -> None:
 
 def workloads() -> None:
     """List the workloads: data set, task, model, split and the model's parameters."""
-    from gnncompress.experiments.parameters import parameter_counts
+    from gnncompress.experiments.parameters import PARAMETERS
     from gnncompress.experiments.workloads import WORKLOADS
 
-    counts = parameter_counts()
     print_table(
         (
             *_described("workload", "data set", "task", "model"),
@@ -62,7 +61,7 @@ def workloads() -> None:
             Column("split", text=True, rank=4),
         ),
         (
-            (w.name, w.dataset, _tasks([w.task]), w.model, f"{counts[w.name]:,}", w.split.kind)
+            (w.name, w.dataset, _tasks([w.task]), w.model, f"{PARAMETERS[w.name]:,}", w.split.kind)
             for w in WORKLOADS.values()
         ),
         PIPED,

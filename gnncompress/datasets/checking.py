@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
+from gnncompress.datasets.collated import ABSENT, Collated, Field, column, each, field_of, with_field
 from gnncompress.errors import DatasetError
 
 FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
@@ -14,6 +18,8 @@ NODE_NUMBERS = (torch.int64, torch.int32, torch.int16, torch.int8)
 INTEGERS = (*NODE_NUMBERS, torch.uint8)
 # What the tasks and models read of a graph.
 _MASKS = ("train_mask", "val_mask", "test_mask", "labelled_mask")
+# Graphs whose edges are compared at once: what is needed beside them is small.
+AT_ONCE = 2**13
 _TENSORS = ("x", "edge_index", "edge_attr", "edge_weight", "y", "batch", *_MASKS)
 
 
@@ -37,25 +43,95 @@ def check_graph(which: str, graph: Data) -> None:
         check(which, graph, nodes)
 
 
-def standard_types(graph: Data) -> Data:
-    """Return a graph that was checked with int64 node numbers, and float32 for weights and other floats of edges."""
-    changed: dict[str, Tensor] = {}
-    if graph.edge_index.dtype != torch.int64:
-        changed["edge_index"] = graph.edge_index.long()
-    for name in ("edge_weight", "edge_attr"):
+def check_graphs(name: Callable[[int], str], graphs: Sequence[Data]) -> None:
+    """Insist on graphs that can be computed with; ``name`` names one by its number.
+
+    Raises:
+        DatasetError: as ``check_graph`` of the first that cannot.
+    """
+    for number in _doubtful(graphs):
+        check_graph(name(number), graphs[number])
+
+
+def standard_types(graphs: Sequence[Data]) -> Sequence[Data]:
+    """Return graphs that were checked with int64 node numbers, and float32 for weights and other floats of edges."""
+    if not isinstance(graphs, Collated):
+        return [_standard(graph) for graph in graphs]
+    for name in _RETYPED:
+        if (field := field_of(graphs, name)) is not None:
+            graphs = graphs.replaced(name, replace(field, values=_retyped(name, field.values)))
+        elif name in graphs.columns:
+            parts = [part if part is ABSENT else _retyped(name, part) for part in each(graphs, name)]
+            graphs = graphs.replaced(name, column(name, parts))
+    return graphs
+
+
+_RETYPED = ("edge_index", "edge_weight", "edge_attr")
+
+
+def _standard(graph: Data) -> Data:
+    for name in _RETYPED:
         value = graph.get(name)
-        if value is not None and value.dtype != torch.float32 and (name == "edge_weight" or value.is_floating_point()):
-            changed[name] = value.float()
-    if changed:
-        graph = graph.clone()
-        for name, value in changed.items():
-            graph[name] = value
+        if value is not None and (changed := _retyped(name, value)) is not value:
+            graph = with_field(graph, name, changed)
     return graph
+
+
+def _retyped(name: str, value: Tensor) -> Tensor:
+    if name == "edge_index":
+        return value.long()
+    return value.float() if name == "edge_weight" or value.is_floating_point() else value
 
 
 def name_of(dtype: torch.dtype) -> str:
     """Return the name of a type of numbers, such as int64."""
     return str(dtype).removeprefix("torch.")
+
+
+def _doubtful(graphs: Sequence[Data]) -> Iterable[int]:
+    """Return the numbers of the graphs to look at one by one: none where all are known to be right."""
+    everything = range(len(graphs))
+    return () if isinstance(graphs, Collated) and _sound(graphs) else everything
+
+
+def _sound(graphs: Collated) -> bool:
+    """Say whether every graph would pass ``check_graph``, by one operation on a field; no may be wrong."""
+    found = {name: field_of(graphs, name) for name in _TENSORS if name in graphs.columns}
+    fields = {name: field for name, field in found.items() if field is not None and not field.values.is_complex()}
+    if len(fields) < len(found) or "batch" in fields or int(graphs.nodes.min()) < 0:
+        return False
+    edges, x = fields.get("edge_index"), fields.get("x")
+    if edges is None or edges.values.dtype not in NODE_NUMBERS or edges.values.dim() != 2 or edges.values.size(0) != 2:
+        return False
+    if x is not None and (x.bare or (x.values.dim() == 2 and not x.values.size(1))):
+        return False
+    counts = edges.counts()
+    if not _between_nodes(edges, graphs.nodes):
+        return False
+    return all(_fits(name, fields[name], counts) for name in ("edge_weight", "edge_attr") if name in fields)
+
+
+def _between_nodes(edges: Field, nodes: Tensor) -> bool:
+    """Say whether every edge joins nodes that its graph has, of which each has ``nodes`` [G]."""
+    for numbers in torch.arange(nodes.numel()).split(AT_ONCE):
+        first, end = int(edges.bounds[numbers[0]]), int(edges.bounds[numbers[-1] + 1])
+        joined, counts = edges.values[:, first:end], edges.counts()[numbers]
+        most = torch.repeat_interleave(nodes[numbers], counts)
+        if not bool(((joined >= 0) & (joined < most)).all()):
+            return False
+    return True
+
+
+def _fits(name: str, field: Field, edges: Tensor) -> bool:
+    """Say whether a field has finite numbers for each edge, of which each graph has ``edges`` [G]."""
+    values = field.values
+    return (
+        not field.bare
+        and (name == "edge_attr" or values.dim() == 1)
+        and torch.equal(field.counts(), edges)
+        and values.dtype in (*FLOATS, *INTEGERS, torch.bool)
+        and not (values.is_floating_point() and not bool(torch.isfinite(values.float()).all()))
+    )
 
 
 def _check_tensor(which: str, name: str, value: object) -> None:

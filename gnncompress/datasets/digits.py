@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
-from sklearn.metrics import euclidean_distances
+from numpy.typing import NDArray
 from torch_geometric.data import Data
 from torch_geometric.utils import to_undirected
 
+from gnncompress.datasets.collated import Collated, Field
 from gnncompress.datasets.loaded import Loaded
 
 NEIGHBOURS = 8
 SIDE = 8
+FILE = "datasets/data/digits.csv.gz"
 
 
 def load(source: str = "", data_root: Path | None = None) -> Loaded:
@@ -29,10 +31,13 @@ def load(source: str = "", data_root: Path | None = None) -> Loaded:
 
     Source: graph construction of Franceschi et al., ICML 2019, section 5.
     """
-    images, labels = load_digits(return_X_y=True)
-    distances = np.rint(euclidean_distances(images, squared=True)).astype(np.int64)
-    np.fill_diagonal(distances, np.iinfo(np.int64).max)
-    nearest = np.argsort(distances, axis=1, kind="stable")[:, :NEIGHBOURS]
+    images, labels = _images()
+    squares = (images**2).sum(1)
+    distances = (squares[:, None] + squares - 2 * images @ images.T).astype(np.int64)
+    np.fill_diagonal(distances, np.iinfo(np.int32).max)
+    # Of equal distances the lower number is nearer: as one number they are a total order, whose least need no sort.
+    keys = distances * len(images) + np.arange(len(images))
+    nearest = np.sort(np.partition(keys, NEIGHBOURS, axis=1)[:, :NEIGHBOURS]) % len(images)
     edges = np.stack([nearest.ravel(), np.repeat(np.arange(len(images)), NEIGHBOURS)])
     return Loaded(
         Data(
@@ -50,16 +55,39 @@ def load_grid(source: str = "", data_root: Path | None = None) -> Loaded:
 
     Shapes: each graph has x [64, 3] float32, intensity, row and column in [0, 1]; edge_index [2, 224]; y [1].
     """
-    images, labels = load_digits(return_X_y=True)
+    images, labels = _images()
     pixel = np.arange(SIDE * SIDE).reshape(SIDE, SIDE)
     beside = np.stack([pixel[:, :-1].ravel(), pixel[:, 1:].ravel()])
     below = np.stack([pixel[:-1].ravel(), pixel[1:].ravel()])
     edge_index = to_undirected(torch.from_numpy(np.concatenate([beside, below], axis=1)), num_nodes=SIDE * SIDE)
     place = torch.from_numpy(np.stack(np.divmod(pixel.ravel(), SIDE), axis=1) / (SIDE - 1)).float()
+    graphs = len(images)
     intensities = torch.from_numpy(images / 16).float()
+    x = torch.cat([intensities.view(-1, 1), place.repeat(graphs, 1)], dim=1)
     return Loaded(
-        [
-            Data(x=torch.cat([image.unsqueeze(1), place], dim=1), edge_index=edge_index, y=label.view(1))
-            for image, label in zip(intensities, torch.from_numpy(labels).long(), strict=True)
-        ]
+        Collated(
+            {
+                "x": Field(x, torch.arange(graphs + 1) * SIDE * SIDE),
+                "edge_index": Field(edge_index.repeat(1, graphs), torch.arange(graphs + 1) * edge_index.size(1), dim=1),
+                "y": Field(torch.from_numpy(labels).long(), torch.arange(graphs + 1)),
+            },
+            torch.full((graphs,), SIDE * SIDE),
+        )
     )
+
+
+def _images() -> tuple[NDArray, NDArray]:
+    """Return the images [1797, 64] of 0 to 16 and their labels [1797].
+
+    From the file that scikit-learn's ``load_digits`` reads, but without the import, which takes a second: also each
+    process that measures would pay it. A release that has the file elsewhere is asked for them.
+    """
+    package = find_spec("sklearn")
+    file = Path(package.origin).parent / FILE if package and package.origin else Path(FILE)
+    if not file.is_file():
+        from sklearn.datasets import load_digits
+
+        images, labels = load_digits(return_X_y=True)
+        return images, labels
+    numbers = np.loadtxt(file, delimiter=",")
+    return numbers[:, :-1], numbers[:, -1].astype(np.int64)

@@ -16,7 +16,7 @@ MOST_NUMBERS = 2**27
 MOST_COLUMNS = 2**15
 MOST_LINE = 2**22
 MOST_PICKLE = 2**28
-# Each graph is an object of 2 kB.
+# A graph is an object of 2 kB when it is asked for.
 MOST_GRAPHS = 2**20
 # Of what a download is unpacked to.
 MOST_UNPACKED = 2**33

@@ -22,6 +22,7 @@ from urllib.request import urlopen
 
 from filelock import FileLock
 
+from gnncompress.datasets import keeping
 from gnncompress.datasets.limits import MOST_UNPACKED
 from gnncompress.errors import DatasetError
 from gnncompress.files import cache_root, locked
@@ -72,6 +73,10 @@ def fingerprint(files: Iterable[Path]) -> str:
 
 
 def _digest(path: Path) -> str:
+    return keeping.digest(path, _sha256)
+
+
+def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(2**20):

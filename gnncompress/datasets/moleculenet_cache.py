@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMAT = 1
 NAMED = 3
+TEXTS = ("smiles", "canonical", "scaffold")
 
 
 def load(name: str, fingerprint: str, read: Callable[[], Molecules]) -> Loaded:
@@ -79,7 +80,7 @@ def _write(folder: Path, name: str, molecules: Molecules) -> None:
         edge_attr=np.concatenate([graph.edge_attr.numpy() for graph in graphs]).astype(np.int16),
         y=y,
     )
-    texts = {key: [graph[key] for graph in graphs] for key in ("smiles", "canonical", "scaffold")}
+    texts = {key: [graph[key] for graph in graphs] for key in TEXTS}
     notes = molecules.notes + _notes(refused, texts["canonical"], y)
     (folder / "texts.json").write_text(json.dumps({**texts, "notes": notes}), encoding="utf-8")
 
@@ -130,17 +131,19 @@ def _notes(refused: list[str], canonical: list[str], y: np.ndarray) -> list[str]
 
 
 def _read(folder: Path) -> Loaded:
-    """Cut the arrays into graphs again; these share their memory."""
+    """Read the arrays as graphs again."""
     import torch
-    from torch_geometric.data import Data
+
+    from gnncompress.datasets.collated import Collated, Field, bounds_of
 
     texts = json.loads((folder / "texts.json").read_text(encoding="utf-8"))
     with np.load(folder / "arrays.npz", allow_pickle=False) as arrays:
-        nodes, edges = arrays["nodes"].tolist(), arrays["edges"].tolist()
-        x = torch.from_numpy(arrays["x"]).long().split(nodes)
-        edge_index = torch.from_numpy(arrays["edge_index"]).long().split(edges, dim=1)
-        edge_attr = torch.from_numpy(arrays["edge_attr"]).long().split(edges)
-        y = torch.from_numpy(arrays["y"]).split(1)
-    parts = zip(x, edge_index, edge_attr, y, texts["smiles"], texts["canonical"], texts["scaffold"], strict=True)
-    keys = ("x", "edge_index", "edge_attr", "y", "smiles", "canonical", "scaffold")
-    return Loaded([Data(**dict(zip(keys, part, strict=True))) for part in parts], tuple(texts["notes"]))
+        nodes, edges = torch.from_numpy(arrays["nodes"]), torch.from_numpy(arrays["edges"])
+        fields = {
+            "x": Field(torch.from_numpy(arrays["x"]).long(), bounds_of(nodes)),
+            "edge_index": Field(torch.from_numpy(arrays["edge_index"]).long(), bounds_of(edges), dim=1),
+            "edge_attr": Field(torch.from_numpy(arrays["edge_attr"]).long(), bounds_of(edges)),
+            "y": Field(torch.from_numpy(arrays["y"]), torch.arange(len(nodes) + 1)),
+        }
+    graphs = Collated({**fields, **{key: texts[key] for key in TEXTS}}, nodes)
+    return Loaded(graphs, tuple(texts["notes"]))

@@ -6,12 +6,13 @@ user's own in the same raw layout, and so can a function that returns graphs.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from gnncompress.datasets import keeping
 from gnncompress.datasets.locations import called, candidate_roots
 from gnncompress.datasets.moleculenet import LAYOUTS
 from gnncompress.datasets.tudataset_files import NAMES
@@ -242,15 +243,24 @@ def fingerprint(name: str, data_root: Path | None = None) -> str:
 
 
 def load_dataset(name: str, data_root: Path | None = None) -> Loaded:
-    """Load the data set called ``name``, from under ``data_root`` if its raw files are there.
+    """Load the data set called ``name``, from under ``data_root`` if its raw files are there; once within ``kept()``.
 
     Raises:
         UsageError: if no data set has that name, or the user's own function raises.
         DatasetError: if it cannot be found or read, or is not the one that was published.
     """
     entry = find_dataset(name, data_root)
-    if entry.target == name:
-        return _own(name)
+
+    def key() -> Hashable:
+        # A name of the user's own code, and what that code reads, may depend on the folder one is in.
+        return entry.name, entry.target, entry.source, data_root, Path.cwd(), fingerprint(name, data_root)
+
+    return keeping.loaded(key, lambda: _load(entry, data_root))
+
+
+def _load(entry: DatasetEntry, data_root: Path | None) -> Loaded:
+    if entry.target == entry.name:
+        return _own(entry.name)
     loaded: Loaded = entry.load()(entry.source, data_root)
     if entry.exact:
         _hold_to(entry, loaded)
@@ -282,21 +292,24 @@ def _own(reference: str) -> Loaded:
     """
     from torch_geometric.data import Data, Dataset
 
-    from gnncompress.datasets.checking import check_graph
+    from gnncompress.datasets.checking import check_graphs
+    from gnncompress.datasets.collated import Collated
     from gnncompress.datasets.loaded import Loaded
 
     given = call_factory(reference, load_reference(reference), {})
     with user_code(reference):  # a Dataset may read its graphs only now
-        graphs: list[Data] = list(given) if isinstance(given, (Dataset, Sequence)) else [given]
+        graphs: Sequence[Data] = list(given) if isinstance(given, (Dataset, Sequence)) else [given]
     if not graphs:
         raise DatasetError(f"{reference} returns no graph")
-    for number, graph in enumerate(graphs):
+    for graph in graphs:
         if not isinstance(graph, Data):
             raise DatasetError(
                 f"{reference} returns a {_kind(given, graph)}; it must return a torch_geometric Data, a Dataset or a "
                 "list of Data"
             )
-        check_graph(f"{reference}: graph {number}", graph)
+    if len(graphs) > 1 and all(type(graph) is Data for graph in graphs):
+        graphs = Collated.of(graphs)  # a class of the user's own may be more than its fields
+    check_graphs(lambda number: f"{reference}: graph {number}", graphs)
     return Loaded(graphs[0] if len(graphs) == 1 else graphs)
 
 

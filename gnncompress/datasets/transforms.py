@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch_geometric.data import Data
 from torch_geometric.transforms import TargetIndegree
 
 from gnncompress.datasets.checking import FLOATS, INTEGERS, name_of
+from gnncompress.datasets.collated import Collated, counts_of, field_of, together, with_field, with_rows
 from gnncompress.datasets.limits import MOST_CATEGORIES, too_wide
 from gnncompress.errors import TaskError
 
@@ -23,19 +25,16 @@ def sparse_features(data: Data) -> Data:
 
     Cora's features are 1.3% dense: a step of SplineCNN is then several times faster with equal results.
     """
-    if data.x.count_nonzero() < SPARSE_BELOW * data.x.numel():
-        data = data.clone()
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
-            data.x = data.x.to_sparse_csr()
-    return data
+    if data.x.count_nonzero() >= SPARSE_BELOW * data.x.numel():
+        return data
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Sparse CSR tensor support is in beta")
+        return with_field(data, "x", data.x.to_sparse_csr())
 
 
 def unit_rows(data: Data) -> Data:
     """Divide each node's features by the sum of their absolute values; a row of zeros stays one."""
-    data = data.clone()
-    data.x = data.x / data.x.abs().sum(1, keepdim=True).clamp(min=1e-12)
-    return data
+    return with_field(data, "x", data.x / data.x.abs().sum(1, keepdim=True).clamp(min=1e-12))
 
 
 def target_indegree(data: Data) -> Data:
@@ -43,11 +42,10 @@ def target_indegree(data: Data) -> Data:
 
     Source: pseudo-coordinates of Fey et al., SplineCNN, CVPR 2018, for graphs without positions.
     """
-    data = data.clone()
-    data.edge_attr = None
     if data.num_edges == 0:  # no largest in-degree to divide by
-        data.edge_attr = data.x.new_zeros(0, 1)
-        return data
+        return with_field(data, "edge_attr", data.x.new_zeros(0, 1))
+    data = copy.copy(data)
+    data.edge_attr = None  # which PyG would put beside the new one
     return TargetIndegree()(data)
 
 
@@ -56,12 +54,11 @@ def edge_order(data: Data) -> Data:
 
     Both directions of an edge have its number, so that taking numbers modulo K parts the edges into K equal subgraphs.
     """
-    data = data.clone()
     low, high = data.edge_index.min(0).values, data.edge_index.max(0).values
     _, pair = torch.unique(low * data.num_nodes + high, return_inverse=True)
     count = int(pair.max()) + 1 if pair.numel() else 0
-    data.edge_order = torch.from_numpy(np.random.Generator(np.random.PCG64(0)).permutation(count))[pair]
-    return data
+    order = torch.from_numpy(np.random.Generator(np.random.PCG64(0)).permutation(count))
+    return with_field(data, "edge_order", order[pair])
 
 
 # What a model asks for by name; sparse features are for one large graph, not for batches of small ones.
@@ -74,7 +71,7 @@ TRANSFORMS = {
 ONE_GRAPH_ONLY = {"sparse_features"}
 
 
-def encode_features(graphs: Sequence[Data], encoding: str) -> list[Data]:
+def encode_features(graphs: Sequence[Data], encoding: str) -> Sequence[Data]:
     """Return the graphs with float32 features.
 
     Integer features are categories, such as an atom's number: with ``encoding`` auto or one-hot each column becomes
@@ -87,27 +84,28 @@ def encode_features(graphs: Sequence[Data], encoding: str) -> list[Data]:
         TaskError: if a graph has no features, not a row a node, other widths than the first, another kind of numbers,
             or values that float32 does not hold; if one-hot is asked for floats; or if there are too many categories.
     """
-    for number, graph in enumerate(graphs):
-        _check(graph, number if len(graphs) > 1 else None, graphs[0].x)
+    for number in _doubtful(graphs):
+        _check(graphs[number], number if len(graphs) > 1 else None, graphs[0].x)
+    x = together(graphs, "x")
     dtype = graphs[0].x.dtype
     floats = dtype not in INTEGERS
     if floats and encoding == "one-hot":
         raise TaskError("--features one-hot: the features are real numbers, not categories; use --features raw")
     if floats or encoding in ("raw", "standard"):
-        return [_with_features(graph, graph.x.detach().float()) for graph in graphs]
-    columns = _molecule_columns(graphs) or _observed_columns(graphs)
+        return with_rows(graphs, "x", x.detach().float(), counts_of(graphs, "x"))
+    columns = _molecule_columns(graphs[0], x) or [column.unique() for column in x.unbind(1)]
     width = sum(values.numel() for values in columns)
     if width > MOST_CATEGORIES:
         raise TaskError(
             f"the integer features have {width:,} different values; if they are numbers, not categories, "
             "use --features raw or standard"
         )
-    if refusal := too_wide(sum(graph.x.size(0) for graph in graphs), width):
+    if refusal := too_wide(x.size(0), width):
         raise TaskError(f"the integer features as categories: {refusal}; use --features raw or standard")
-    return [_with_features(graph, _one_hot(graph.x, columns)) for graph in graphs]
+    return with_rows(graphs, "x", _one_hot(x, columns), counts_of(graphs, "x"))
 
 
-def standardized(graphs: Sequence[Data], rows: Tensor) -> list[Data]:
+def standardized(graphs: Sequence[Data], rows: Tensor) -> Sequence[Data]:
     """Return the graphs with each feature column less its mean and divided by its deviation over ``rows`` [n, F].
 
     ``rows`` are those of the training items, so that nothing of the others enters. A constant column is only centred.
@@ -115,7 +113,21 @@ def standardized(graphs: Sequence[Data], rows: Tensor) -> list[Data]:
     mean, deviation = rows.mean(0), rows.std(0, correction=0)
     # Rounding gives a constant column a deviation, too; dividing by it would blow the column up.
     deviation = torch.where((rows != rows[0]).any(0), deviation, torch.ones_like(deviation))
-    return [_with_features(graph, (graph.x - mean) / deviation) for graph in graphs]
+    return with_rows(graphs, "x", (together(graphs, "x") - mean) / deviation, counts_of(graphs, "x"))
+
+
+def _doubtful(graphs: Sequence[Data]) -> Iterable[int]:
+    """Return the numbers of the graphs whose features are to be checked one by one: none where all are right."""
+    x = field_of(graphs, "x")
+    right = (
+        isinstance(graphs, Collated)
+        and x is not None
+        and x.values.dim() == 2
+        and torch.equal(x.counts(), graphs.nodes)
+        and x.values.dtype in (*FLOATS, *INTEGERS, torch.bool)
+        and not (x.values.is_floating_point() and not bool(torch.isfinite(x.values.float()).all()))
+    )
+    return () if right else range(len(graphs))
 
 
 def _check(graph: Data, number: int | None, first: Tensor | None) -> None:
@@ -142,27 +154,17 @@ def _check(graph: Data, number: int | None, first: Tensor | None) -> None:
         raise TaskError(f"{where} has features that are NaN or infinite as float32; clean x when loading")
 
 
-def _with_features(graph: Data, x: Tensor) -> Data:
-    graph = graph.clone()
-    graph.x = x
-    return graph
-
-
-def _molecule_columns(graphs: Sequence[Data]) -> list[Tensor] | None:
-    if "smiles" not in graphs[0]:
+def _molecule_columns(first: Data, x: Tensor) -> list[Tensor] | None:
+    """Return the categories of each column that PyG has for molecules; none where these graphs are no such."""
+    if "smiles" not in first:
         return None
     from torch_geometric.utils.smiles import x_map
 
-    if graphs[0].x.size(1) != len(x_map):
+    if first.x.size(1) != len(x_map):
         return None
     sizes = torch.tensor([len(values) for values in x_map.values()])
-    known = all(bool(((graph.x >= 0) & (graph.x < sizes)).all()) for graph in graphs)
+    known = bool(((x >= 0) & (x < sizes)).all())
     return [torch.arange(int(size)) for size in sizes] if known else None
-
-
-def _observed_columns(graphs: Sequence[Data]) -> list[Tensor]:
-    together = torch.cat([graph.x for graph in graphs])
-    return [column.unique() for column in together.unbind(1)]
 
 
 def _one_hot(x: Tensor, columns: Sequence[Tensor]) -> Tensor:

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Batch, Data
 
+from gnncompress.datasets.collated import Collated, counts_of, each, field_of, together
+
 _GRAPH = "graph"
 _NODE = "node"
 _EDGE = "edge"
@@ -28,15 +30,18 @@ class GraphBlock:
     """
 
     def __init__(self, graphs: Sequence[Data], device: str = "cpu") -> None:
-        self.size = len(graphs)
-        self._levels = _levels(graphs)
-        self._nodes = _Ragged(torch.tensor([graph.num_nodes for graph in graphs]), device)
-        self._edges = _Ragged(torch.tensor([graph.num_edges for graph in graphs]), device)
-        self._edge_index = torch.cat([graph.edge_index for graph in graphs], dim=1).to(device)
-        self._fields = {
-            key: torch.cat([_rows(graph[key], level) for graph in graphs]).to(device)
-            for key, level in self._levels.items()
-        }
+        block = Collated.of(graphs)
+        kept = _kept(block)
+        nodes, edges = block.nodes, counts_of(block, "edge_index")
+        self.size = len(block)
+        self._nodes, self._edges = _Ragged(nodes, device), _Ragged(edges, device)
+        self._edge_index = together(block, "edge_index").to(device)
+        self._levels: dict[str, str] = {}
+        self._fields: dict[str, Tensor] = {}
+        for key in kept:
+            level, rows = _leveled(block, key, nodes, edges)
+            if level:
+                self._levels[key], self._fields[key] = level, rows.to(device)
 
     def batch(self, indices: Tensor) -> Batch:
         """Return the graphs at ``indices`` [B] as one disconnected graph, with ``batch``, ``ptr`` and their fields."""
@@ -77,43 +82,53 @@ class _Ragged:
         return rows, owner, ptr
 
 
-def _levels(graphs: Sequence[Data]) -> dict[str, str]:
-    """Say for every field that is kept whether it has a row a node, an edge or a graph."""
-    keys = [_tensors(graph) for graph in graphs]
-    for number, found in enumerate(keys):
-        for one, other, key in ((number, 0, keys[0] - found), (0, number, found - keys[0])):
-            if key:
-                raise ValueError(f"graph {one} has no {min(key)}, which graph {other} has")
-    levels = {key: _level(graphs, key) for key in sorted(keys[0])}
-    return {key: level for key, level in levels.items() if level}
+def _kept(graphs: Collated) -> list[str]:
+    """Return the names of the tensors that all graphs have; of numbers of nodes none, which would have to be moved.
+
+    Raises:
+        ValueError: if some graphs have one and others have not.
+    """
+    names = sorted(key for key in graphs.columns if "index" not in key and key not in ("face", "batch", "ptr"))
+    loose = {key: each(graphs, key) for key in names if field_of(graphs, key) is None}
+    loose = {key: parts for key, parts in loose.items() if any(isinstance(part, Tensor) for part in parts)}
+    for number in range(len(graphs) if loose else 0):
+        for key, parts in loose.items():
+            ours, first = isinstance(parts[number], Tensor), isinstance(parts[0], Tensor)
+            if ours != first:
+                lacking, having = (number, 0) if first else (0, number)
+                raise ValueError(f"graph {lacking} has no {key}, which graph {having} has")
+    return [key for key in names if key in loose or field_of(graphs, key) is not None]
 
 
-def _tensors(graph: Data) -> set[str]:
-    """Return the names of a graph's tensors; numbers of nodes (``..._index``, ``face``) would have to be moved."""
-    tensors = {key for key, value in graph.to_dict().items() if isinstance(value, Tensor)}
-    return {key for key in tensors if "index" not in key and key not in ("face", "batch", "ptr")}
+def _leveled(graphs: Collated, key: str, nodes: Tensor, edges: Tensor) -> tuple[str, Tensor]:
+    """Say whether a field has a row a node, an edge or a graph, nothing for another number, and return all its rows.
 
-
-def _level(graphs: Sequence[Data], key: str) -> str:
-    """Return node, edge or graph, or nothing for a field that has another number of rows."""
-    values = [graph[key] for graph in graphs]
-    if key == "y":
-        level = _GRAPH
-    elif all(value.dim() and value.size(0) == graph.num_nodes for value, graph in zip(values, graphs, strict=True)):
-        level = _NODE
-    elif all(value.dim() and value.size(0) == graph.num_edges for value, graph in zip(values, graphs, strict=True)):
-        level = _EDGE
-    else:
-        level = _GRAPH
-    rows = [_rows(value, level) for value in values]
+    Raises:
+        ValueError: if the rows differ in shape.
+    """
+    level = _level(graphs, key, nodes, edges)
+    field = field_of(graphs, key)
+    if field is not None and (level != _GRAPH or bool((field.counts() == 1).all())):
+        return level, field.values
+    rows = [_rows(value, level) for value in each(graphs, key)]
     if level == _GRAPH and any(row.size(0) != 1 for row in rows):
-        return ""
+        return "", rows[0]
     shapes = {tuple(row.shape[1:]) for row in rows}
     if len(shapes) > 1:
         raise ValueError(
             f"{key} has rows of different shapes: {' and '.join(str(list(s)) for s in sorted(shapes)[:2])}"
         )
-    return level
+    return level, torch.cat(rows)
+
+
+def _level(graphs: Collated, key: str, nodes: Tensor, edges: Tensor) -> str:
+    """Return what a field has its rows for, if for anything."""
+    field = field_of(graphs, key)
+    single = field.bare if field is not None else any(not value.dim() for value in each(graphs, key))
+    if key == "y" or single:
+        return _GRAPH
+    counts = counts_of(graphs, key)
+    return next((level for level, rows in ((_NODE, nodes), (_EDGE, edges)) if torch.equal(counts, rows)), _GRAPH)
 
 
 def _rows(value: Tensor, level: str) -> Tensor:

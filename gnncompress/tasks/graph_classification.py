@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch_geometric.data import Batch, Data
 
+from gnncompress.datasets.collated import Collated, together
 from gnncompress.errors import TaskError, UsageError
 from gnncompress.measurements import GRAPHS, MULTILABEL, Measurement
 from gnncompress.tasks.base import Predictions, Task, auxiliary_loss
@@ -44,7 +45,8 @@ class _GraphTask(Task):
         self.features = int(graphs[0].num_features)
         self.outputs = outputs
         self.items = len(split.test)
-        self.labels = torch.stack([graph.y.flatten() for graph in graphs]).to(device)
+        graphs = Collated.of(graphs)
+        self.labels = together(graphs, "y").reshape(len(graphs), -1).to(device)
         self._block = GraphBlock(graphs, device)
         self._train, self._validation, self._test = (
             torch.tensor(part, device=device) for part in (split.train, split.validation, split.test)
@@ -134,7 +136,8 @@ class GraphClassification(_GraphTask):
     primary = staticmethod(accuracy)
 
     def __init__(self, graphs: Sequence[Data], split: Split, device: str = "cpu") -> None:
-        classes = int(max(int(graph.y) for graph in graphs)) + 1
+        graphs = Collated.of(graphs)
+        classes = int(together(graphs, "y").max()) + 1
         super().__init__(graphs, split, classes, device)
         self.labels = self.labels.flatten()
         absent_classes(self.labels[self._train].cpu(), classes, "graph")

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch_geometric.data import Data
 
-from gnncompress.datasets.checking import INTEGERS, NODE_NUMBERS, check_graph, name_of, standard_types
+from gnncompress.datasets.checking import INTEGERS, NODE_NUMBERS, check_graphs, name_of, standard_types
+from gnncompress.datasets.collated import Collated, chosen_rows, counts_of, each, field_of, with_field, with_rows
 from gnncompress.datasets.transforms import ONE_GRAPH_ONLY, TRANSFORMS, encode_features, standardized
 from gnncompress.errors import TaskError, UsageError
 from gnncompress.measurements import GRAPHS, LINKS, MULTILABEL, NODES
@@ -60,9 +61,10 @@ def make_task(
         raise TaskError(f"{name} needs many graphs, this data set is one; use --task {NODES} or {LINKS}")
     if split.kind not in SPLITS[name]:
         raise TaskError(_unfit(name, graphs, split.kind))
-    for number, graph in enumerate(graphs):
-        check_graph("the graph" if one else f"graph {number}", graph)
-    encoded = encode_features([standard_types(graph) for graph in graphs], encoding)
+    if not one:
+        graphs = Collated.of(graphs)
+    check_graphs(lambda number: "the graph" if one else f"graph {number}", graphs)
+    encoded = encode_features(standard_types(graphs), encoding)
     try:
         task = _MAKERS[name](encoded, split, encoding == "standard", transforms, device)
     except ValueError as error:
@@ -95,9 +97,8 @@ def _whole(parts: Split, items: int, what: str) -> Split:
 
 
 def _nodes(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms: Transforms, device: str) -> Task:
-    data = graphs[0].clone()
-    nodes = int(data.num_nodes)
-    data.y = class_numbers(data.y, nodes, "node")
+    nodes = int(graphs[0].num_nodes)
+    data = with_field(graphs[0], "y", class_numbers(graphs[0].y, nodes, "node"))
     with _splitting(split):
         parts = _public(data, split.seed) if split.kind == "public" else _drawn(data, split)
     parts = _whole(parts, nodes, "node")
@@ -144,25 +145,14 @@ def _links(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms:
 def _graphs(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms: Transforms, device: str) -> Task:
     labels = class_numbers(_one_label(graphs), len(graphs), "graph")
     parts, notes = _split_graphs(graphs, split, labels)
-    graphs = _prepared(graphs, parts, standard, transforms)
-    graphs = [_labelled(graph, label.view(1)) for graph, label in zip(graphs, labels, strict=True)]
+    graphs = _labelled(_prepared(graphs, parts, standard, transforms), labels)
     return _with_notes(GraphClassification(graphs, parts, device), notes)
 
 
 def _multilabel(graphs: Sequence[Data], split: SplitSpec, standard: bool, transforms: Transforms, device: str) -> Task:
-    width = 0 if graphs[0].y is None else graphs[0].y.numel()
-    for number, graph in enumerate(graphs):
-        y = graph.y
-        if y is None or not y.numel():
-            raise TaskError(f"graph {number} has no labels y; {MULTILABEL} needs the same number of each graph")
-        if y.numel() != width:
-            raise TaskError(f"graph {number} has {y.numel()} labels, graph 0 has {width}")
-        known = y[~y.isnan()] if y.is_floating_point() else y
-        if not bool(((known == 0) | (known == 1)).all()):
-            raise TaskError(f"graph {number} has labels other than 0, 1 and missing; {MULTILABEL} takes no others")
+    labels = _several_labels(graphs)
     parts, notes = _split_graphs(graphs, split, None)
-    graphs = _prepared(graphs, parts, standard, transforms)
-    graphs = [_labelled(graph, graph.y.view(1, -1).float()) for graph in graphs]
+    graphs = _labelled(_prepared(graphs, parts, standard, transforms), labels)
     return _with_notes(MultilabelGraphClassification(graphs, parts, device), notes)
 
 
@@ -175,6 +165,10 @@ _MAKERS: Mapping[str, Callable[[Sequence[Data], SplitSpec, bool, Transforms, str
 
 
 def _one_label(graphs: Sequence[Data]) -> Tensor:
+    """Return the label of each graph: [G]."""
+    labels = _matrix(graphs)
+    if labels is not None and labels.size(1) == 1:
+        return labels.flatten()
     for number, graph in enumerate(graphs):
         if graph.y is None:
             raise TaskError(f"graph {number} has no label y; {GRAPHS} needs one class number a graph")
@@ -183,6 +177,36 @@ def _one_label(graphs: Sequence[Data]) -> Tensor:
                 f"graph {number} has {graph.y.numel()} labels; {GRAPHS} needs one a graph, use --task {MULTILABEL}"
             )
     return torch.stack([graph.y.flatten()[0] for graph in graphs])
+
+
+def _several_labels(graphs: Sequence[Data]) -> Tensor:
+    """Return the labels of each graph, 0, 1 or NaN: [G, T] float32."""
+    labels = _matrix(graphs)
+    if labels is not None and labels.size(1) and _binary(labels):
+        return labels.float()
+    width = 0 if graphs[0].y is None else graphs[0].y.numel()
+    for number, graph in enumerate(graphs):
+        y = graph.y
+        if y is None or not y.numel():
+            raise TaskError(f"graph {number} has no labels y; {MULTILABEL} needs the same number of each graph")
+        if y.numel() != width:
+            raise TaskError(f"graph {number} has {y.numel()} labels, graph 0 has {width}")
+        if not _binary(y):
+            raise TaskError(f"graph {number} has labels other than 0, 1 and missing; {MULTILABEL} takes no others")
+    return torch.stack([graph.y.flatten().float() for graph in graphs])
+
+
+def _binary(labels: Tensor) -> bool:
+    known = labels[~labels.isnan()] if labels.is_floating_point() else labels
+    return bool(((known == 0) | (known == 1)).all())
+
+
+def _matrix(graphs: Sequence[Data]) -> Tensor | None:
+    """Return the labels of graphs in one block as [G, T]; none where one has others than the first."""
+    y = field_of(graphs, "y")
+    if y is None or (counts := y.counts()).unique().numel() != 1:
+        return None
+    return y.values.reshape(counts.numel(), -1) if y.values.numel() else y.values.new_empty(counts.numel(), 0)
 
 
 def _split_graphs(graphs: Sequence[Data], split: SplitSpec, labels: Tensor | None) -> tuple[Split, list[str]]:
@@ -202,9 +226,9 @@ def _graph_parts(graphs: Sequence[Data], split: SplitSpec, labels: Tensor | None
     if split.kind == "scaffold":
         if "scaffold" not in graphs[0]:
             raise TaskError("the scaffold split is for molecules read from SMILES; use --split random")
-        return scaffold_split([graph.scaffold for graph in graphs], validation, test)
+        return scaffold_split(each(graphs, "scaffold"), validation, test)
     if "canonical" in graphs[0]:
-        return grouped_split([graph.canonical for graph in graphs], validation, test, split.seed)
+        return grouped_split(each(graphs, "canonical"), validation, test, split.seed)
     return random_split(items, validation, test, split.seed)
 
 
@@ -212,7 +236,7 @@ def _copies(graphs: Sequence[Data], kind: str, parts: Split) -> list[str]:
     """Say what the split does with molecules that occur more than once."""
     if "canonical" not in graphs[0]:
         return []
-    molecules = [graph.canonical for graph in graphs]
+    molecules = each(graphs, "canonical")
     again = len(molecules) - len(set(molecules))
     if kind == "random":
         return [f"random split: {again} graphs are copies of a molecule and stay on its side"] if again else []
@@ -246,10 +270,11 @@ def _mask(data: Data, name: str) -> Tensor:
     return mask
 
 
-def _prepared(graphs: Sequence[Data], split: Split, standard: bool, transforms: Transforms) -> list[Data]:
+def _prepared(graphs: Sequence[Data], split: Split, standard: bool, transforms: Transforms) -> Sequence[Data]:
     if standard:
-        graphs = standardized(graphs, torch.cat([graphs[index].x for index in split.train]))
-    return [_transformed(graph, [name for name in transforms if name not in ONE_GRAPH_ONLY]) for graph in graphs]
+        graphs = standardized(graphs, chosen_rows(graphs, "x", split.train))
+    wanted = [name for name in transforms if name not in ONE_GRAPH_ONLY]
+    return Collated.of([_transformed(graph, wanted) for graph in graphs]) if wanted else graphs
 
 
 def _transformed(data: Data, transforms: Transforms) -> Data:
@@ -258,10 +283,9 @@ def _transformed(data: Data, transforms: Transforms) -> Data:
     return data
 
 
-def _labelled(graph: Data, y: Tensor) -> Data:
-    graph = graph.clone()
-    graph.y = y
-    return graph
+def _labelled(graphs: Sequence[Data], labels: Tensor) -> Sequence[Data]:
+    """Return graphs with these labels, a row each: [G] or [G, T]."""
+    return with_rows(graphs, "y", labels, torch.ones(len(labels), dtype=torch.long))
 
 
 def _with_notes(task: Task, notes: Sequence[str]) -> Task:
@@ -285,7 +309,7 @@ def _conversions(given: Data, encoded: Data, encoding: str) -> list[str]:
 
 def _notes(graphs: Sequence[Data]) -> list[str]:
     if len(graphs) > 1:
-        empty = sum(graph.num_edges == 0 for graph in graphs)
+        empty = int((counts_of(graphs, "edge_index") == 0).sum())
         return [f"{empty:,} of {len(graphs):,} graphs have no edges"] if empty else []
     nodes = int(graphs[0].num_nodes)
     touched = graphs[0].edge_index.unique().numel()

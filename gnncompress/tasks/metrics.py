@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import accuracy_score, average_precision_score, f1_score, roc_auc_score
 
 from gnncompress.measurements import Measurement
 
@@ -19,8 +20,8 @@ def classification_scores(truth: NDArray, probabilities: NDArray) -> Scores:
     """
     predicted = probabilities.argmax(1)
     return {
-        "accuracy": float(accuracy_score(truth, predicted)),
-        "f1_macro": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+        "accuracy": float(_sklearn().accuracy_score(truth, predicted)),
+        "f1_macro": float(_sklearn().f1_score(truth, predicted, average="macro", zero_division=0)),
         "roc_auc": _roc_auc(truth, probabilities),
     }
 
@@ -34,7 +35,7 @@ def link_roc_auc(truth: NDArray, logits: NDArray) -> float | None:
     """Return the ROC-AUC of pairs [n], None where all are links or none is, or a logit is not finite."""
     if not np.isfinite(logits).all() or len(np.unique(truth)) < 2:
         return None
-    return float(roc_auc_score(truth, logits))
+    return float(_sklearn().roc_auc_score(truth, logits))
 
 
 def multilabel_roc_auc(truth: NDArray, logits: NDArray) -> float | None:
@@ -101,8 +102,8 @@ def multilabel_scores(truth: NDArray, probabilities: NDArray) -> Scores:
     both = [(y, p) for y, p in columns if len(np.unique(y)) == 2]
     present = known.any()
     return {
-        "roc_auc": _mean([roc_auc_score(y, p) for y, p in both]),
-        "average_precision": _mean([average_precision_score(y, p) for y, p in both]),
+        "roc_auc": _mean([_sklearn().roc_auc_score(y, p) for y, p in both]),
+        "average_precision": _mean([_sklearn().average_precision_score(y, p) for y, p in both]),
         "accuracy": float(((probabilities > 0.5) == (truth > 0.5))[known].mean()) if present else None,
     }
 
@@ -116,10 +117,10 @@ def link_scores(truth: NDArray, logits: NDArray, threshold: float) -> Scores:
         return dict.fromkeys(("roc_auc", "average_precision", "accuracy", "f1_macro"))
     predicted = logits >= threshold
     return {
-        "roc_auc": float(roc_auc_score(truth, logits)),
-        "average_precision": float(average_precision_score(truth, logits)),
-        "accuracy": float(accuracy_score(truth, predicted)),
-        "f1_macro": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+        "roc_auc": float(_sklearn().roc_auc_score(truth, logits)),
+        "average_precision": float(_sklearn().average_precision_score(truth, logits)),
+        "accuracy": float(_sklearn().accuracy_score(truth, predicted)),
+        "f1_macro": float(_sklearn().f1_score(truth, predicted, average="macro", zero_division=0)),
     }
 
 
@@ -157,10 +158,17 @@ def _roc_auc(truth: NDArray, probabilities: NDArray) -> float | None:
     if len(np.unique(truth)) < classes or classes < 2:
         return None
     if classes == 2:
-        return float(roc_auc_score(truth, probabilities[:, 1]))
-    one_versus_rest = [roc_auc_score(truth == number, probabilities[:, number]) for number in range(classes)]
+        return float(_sklearn().roc_auc_score(truth, probabilities[:, 1]))
+    one_versus_rest = [_sklearn().roc_auc_score(truth == number, probabilities[:, number]) for number in range(classes)]
     return float(np.mean(one_versus_rest))
 
 
 def _mean(values: list[float]) -> float | None:
     return float(np.mean(values)) if values else None
+
+
+def _sklearn() -> ModuleType:
+    """Import scikit-learn's scores only when something is scored: it takes a second."""
+    from sklearn import metrics
+
+    return metrics

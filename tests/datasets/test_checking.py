@@ -6,7 +6,9 @@ import pytest
 import torch
 from torch_geometric.data import Data
 
-from gnncompress.datasets.checking import check_graph, standard_types
+from gnncompress.datasets import checking
+from gnncompress.datasets.checking import check_graph, check_graphs, standard_types
+from gnncompress.datasets.collated import Collated, together
 from gnncompress.errors import DatasetError
 
 NODES = 20
@@ -97,11 +99,46 @@ def test_what_cannot_be_computed_with_is_refused_in_one_line(fields: dict[str, A
 )
 def test_what_can_is_not(fields: dict[str, Any]) -> None:
     check_graph("here", ring(**fields))
+    check_graphs(str, Collated.of([ring(**fields), ring(), ring(**fields)]))
+    check_graphs(str, Collated.of([ring(**fields), ring(**fields)]))
+
+
+@pytest.mark.parametrize(("fields", "message"), REFUSED, ids=[message[:60] for _, message in REFUSED])
+@pytest.mark.parametrize("alike", [True, False])
+def test_of_many_the_first_is_refused_in_the_same_words(fields: dict[str, Any], message: str, alike: bool) -> None:
+    wrong = [ring(**fields), ring(**fields)]
+    graphs = wrong if alike else [ring(), *wrong]
+    first = len(graphs) - len(wrong)
+    with pytest.raises(DatasetError, match=message) as single:
+        check_graph(f"graph {first}", graphs[first])
+    with pytest.raises(DatasetError) as many:
+        check_graphs(lambda number: f"graph {number}", Collated.of(graphs))
+    assert str(many.value) == str(single.value)
+
+
+@pytest.mark.parametrize("place", range(11))
+def test_one_edge_astray_among_many_graphs_is_found(place: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checking, "AT_ONCE", 4)
+    edges = torch.tensor([[0, 1], [1, 0]])
+    graphs = [Data(x=torch.ones(2, 1), edge_index=edges) for _ in range(11)]
+    check_graphs(str, Collated.of(graphs))
+    graphs[place] = Data(x=torch.ones(2, 1), edge_index=edges + 1)
+    with pytest.raises(DatasetError, match=f"^{place} has 2 nodes and an edge to node 2"):
+        check_graphs(str, Collated.of(graphs))
+
+
+def test_graphs_that_are_right_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise AssertionError("one by one")
+
+    monkeypatch.setattr(checking, "check_graph", fail)
+    full = ring(edge_weight=torch.ones(40), edge_attr=torch.ones(40, 2), train_mask=SOURCES < 5)
+    check_graphs(str, Collated.of([full, full, full]))
 
 
 def test_types_become_those_that_models_compute_with() -> None:
     given = ring(edge_index=EDGES.int(), edge_weight=torch.arange(40), edge_attr=torch.rand(40, 2, dtype=torch.float64))
-    made = standard_types(given)
+    (made,) = standard_types([given])
     assert made.edge_index.dtype == torch.int64
     assert torch.equal(made.edge_index, EDGES)
     assert made.edge_weight.dtype == made.edge_attr.dtype == torch.float32
@@ -109,6 +146,19 @@ def test_types_become_those_that_models_compute_with() -> None:
     assert given.edge_index.dtype == torch.int32, "the data given stay as they were"
     assert given.edge_attr.dtype == torch.float64
     kinds = torch.ones(40, 3, dtype=torch.long)
-    assert standard_types(ring(edge_attr=kinds)).edge_attr is kinds, "categories of edges"
+    assert standard_types([ring(edge_attr=kinds)])[0].edge_attr is kinds, "categories of edges"
     same = ring()
-    assert standard_types(same) is same
+    assert standard_types([same])[0] is same
+    block = standard_types(Collated.of([given, given]))
+    assert isinstance(block, Collated)
+    for each in block:
+        assert (each.edge_index.dtype, each.edge_weight.dtype) == (torch.int64, torch.float32)
+        assert torch.equal(each.edge_attr, made.edge_attr)
+
+
+def test_types_that_differ_between_graphs_become_one() -> None:
+    given = [ring(edge_index=EDGES.int(), edge_weight=torch.ones(40, dtype=torch.float64)), ring()]
+    block = standard_types(Collated.of(given))
+    assert torch.equal(together(block, "edge_index"), torch.cat([EDGES, EDGES], dim=1))
+    assert block[0].edge_weight.dtype == torch.float32
+    assert "edge_weight" not in block[1]

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import sys
+
 import numpy as np
+import pytest
 from sklearn.datasets import load_digits
 
-from gnncompress.datasets import DATASETS, load_dataset
+from gnncompress.datasets import DATASETS, digits, load_dataset
 from gnncompress.datasets.digits import NEIGHBOURS, load, load_grid
 
 
@@ -28,6 +31,24 @@ def test_edges_are_those_of_a_slow_search() -> None:
     edges = set(map(tuple, data.edge_index.t().tolist()))
     assert expected <= edges
     assert {(b, a) for a, b in edges} == edges
+
+
+@pytest.mark.parametrize("file", [digits.FILE, "datasets/data/elsewhere.csv.gz"])
+def test_images_are_those_of_scikit_learn(file: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digits, "FILE", file)
+    images, labels = digits._images()
+    expected_images, expected_labels = load_digits(return_X_y=True)
+    assert images.dtype == expected_images.dtype
+    assert labels.dtype == expected_labels.dtype
+    assert np.array_equal(images, expected_images)
+    assert np.array_equal(labels, expected_labels)
+
+
+def test_data_are_read_without_importing_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sklearn.datasets", "sklearn.metrics"):
+        monkeypatch.setitem(sys.modules, module, None)  # an import fails
+    assert load().graphs.num_nodes == 1797
+    assert len(load_grid().as_list()) == 1797
 
 
 def test_graph_is_the_same_every_time() -> None:

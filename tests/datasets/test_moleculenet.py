@@ -13,6 +13,7 @@ from torch_geometric.data import Data
 from torch_geometric.datasets import MoleculeNet
 
 from gnncompress.datasets import locations, moleculenet_cache, moleculenet_csv
+from gnncompress.datasets.collated import Collated
 from gnncompress.datasets.moleculenet import LAYOUTS, fingerprint, load
 from gnncompress.errors import DatasetError
 
@@ -26,8 +27,8 @@ def write(root: Path, name: str, text: str, file: str = "set.csv") -> Path:
 
 def graphs(source: str, root: Path | None = None) -> list[Data]:
     found = load(source, root).graphs
-    assert isinstance(found, list)
-    return found
+    assert isinstance(found, Collated)
+    return list(found)
 
 
 def assert_equal_to_pyg(found: list[Data], root: Path, name: str) -> None:

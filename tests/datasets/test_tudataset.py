@@ -14,6 +14,7 @@ from torch_geometric.datasets import TUDataset
 from torch_geometric.utils import coalesce, remove_self_loops
 
 from gnncompress.datasets import limits, locations, tudataset_files
+from gnncompress.datasets.collated import Collated
 from gnncompress.datasets.tudataset import LARGEST_DEGREE, NAMES, fingerprint, load
 from gnncompress.errors import DatasetError
 
@@ -40,8 +41,8 @@ def write(root: Path, name: str = "TINY", inside: str = "raw", **changes: str | 
 
 def graphs(source: str, root: Path | None = None) -> list[Data]:
     found = load(source, root).graphs
-    assert isinstance(found, list)
-    return found
+    assert isinstance(found, Collated)
+    return list(found)
 
 
 def test_proteins_equals_pyg(data_root: Path, tmp_path: Path) -> None:

@@ -1,22 +1,29 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch_geometric.data import Data
+from torch_geometric.data import Batch, Data
 from torch_geometric.utils import from_smiles
 
-from gnncompress.datasets.transforms import edge_order, encode_features, standardized, unit_rows
+from gnncompress.datasets import load_dataset
+from gnncompress.datasets.collated import Collated
+from gnncompress.datasets.transforms import TRANSFORMS, edge_order, encode_features, standardized, unit_rows
 from gnncompress.errors import DatasetError, TaskError, UsageError
 from gnncompress.measurements import GRAPHS, LINKS, MULTILABEL, NODES
+from gnncompress.models import build_model, find_model
 from gnncompress.tasks.graph_classification import GraphClassification
 from gnncompress.tasks.making import make_task
 from gnncompress.tasks.node_classification import NodeClassification
+from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import SplitSpec
+from gnncompress.tasks.training import train
 
 RANDOM = SplitSpec("random", 0, 0.2, 0.2)
 
@@ -330,6 +337,96 @@ def test_scaffold_split_by_the_molecules_scaffolds() -> None:
     assert torch.equal(again._test, task._test)
 
 
+def encoded_one_by_one(graphs: Sequence[Data], encoding: str) -> list[Data]:
+    """Return copies with float features, graph by graph: what ``encode_features`` does, slowly."""
+    made = [each.clone() for each in graphs]
+    if graphs[0].x.is_floating_point() or encoding in ("raw", "standard"):
+        for each in made:
+            each.x = each.x.float()
+        return made
+    columns = graphs[0].x.size(1)
+    values = [sorted({int(row[c]) for each in graphs for row in each.x}) for c in range(columns)]
+    for each in made:
+        coded = [[float(row[c] == value) for c in range(columns) for value in values[c]] for row in each.x]
+        each.x = torch.tensor(coded).view(each.num_nodes, -1)
+    return made
+
+
+def task_one_by_one(graphs: Sequence[Data], made: GraphClassification, encoding: str, names: Sequence[str]) -> None:
+    """Insist on batches equal to those PyG makes of graphs that were prepared one by one."""
+    prepared = encoded_one_by_one(graphs, encoding)
+    if encoding == "standard":
+        rows = torch.cat([prepared[number].x for number in made._train.tolist()])
+        mean, deviation = rows.mean(0), rows.std(0, correction=0)
+        deviation[(rows == rows[0]).all(0)] = 1
+        for each in prepared:
+            each.x = (each.x - mean) / deviation
+    for name in names:
+        prepared = [TRANSFORMS[name](each) for each in prepared]
+    for numbers, batches in ((made._validation, made._fixed["validation"]), (made._test, made._fixed["test"])):
+        theirs = Batch.from_data_list([prepared[number] for number in numbers.tolist()])
+        (ours,) = batches
+        for key in ("x", "edge_index", "edge_attr", "edge_weight", "edge_order", "pos", "y", "batch", "ptr"):
+            assert (key in ours) == (key in theirs), key
+            if key in ours:
+                expected = theirs[key].float() if key == "edge_weight" else theirs[key]
+                assert torch.equal(ours[key].view_as(expected), expected), key
+
+
+def random_graphs(kind: torch.dtype, labels: str) -> list[Data]:
+    generator = torch.Generator().manual_seed(0)
+    made = []
+    for number in range(90):
+        nodes, edges = (int(torch.randint(low, 12, (), generator=generator)) for low in (1, 0))
+        numbers = torch.randint(-2, 3, (nodes, 2), generator=generator)
+        floats = torch.randn(nodes, 2, generator=generator, dtype=torch.float64)
+        made.append(
+            Data(
+                x=(floats if kind.is_floating_point else numbers).to(kind),
+                edge_index=torch.randint(0, nodes, (2, edges), generator=generator).int(),
+                edge_weight=torch.rand(edges, generator=generator, dtype=torch.float64),
+                pos=torch.randn(nodes, 3, generator=generator),
+                y=torch.tensor(number % 3) if labels == "bare" else torch.tensor([[number % 3]]),
+                name=str(number),
+            )
+        )
+    return made
+
+
+@pytest.mark.parametrize("encoding", ["auto", "raw", "standard"])
+@pytest.mark.parametrize("kind", [torch.int16, torch.float64])
+@pytest.mark.parametrize("names", [(), ("unit_rows", "target_indegree", "sparse_features", "edge_order")])
+def test_batches_are_those_of_graphs_prepared_one_by_one(
+    encoding: str, kind: torch.dtype, names: tuple[str, ...]
+) -> None:
+    for graphs in (random_graphs(kind, "bare"), random_graphs(kind, "matrix")):
+        made = make_task(GRAPHS, graphs, RANDOM, encoding, names)
+        assert isinstance(made, GraphClassification)
+        task_one_by_one(graphs, made, encoding, [name for name in names if name != "sparse_features"])
+
+
+@pytest.mark.parametrize("encoding", ["auto", "standard"])
+def test_batches_of_real_graphs_are_those_of_graphs_prepared_one_by_one(encoding: str, data_root: Path) -> None:
+    graphs = load_dataset("proteins", data_root).as_list()
+    made = make_task(GRAPHS, graphs, SplitSpec("stratified-kfold", 3), encoding)
+    assert isinstance(made, GraphClassification)
+    task_one_by_one(graphs, made, encoding, ())
+
+
+def test_no_object_is_made_for_each_of_many_graphs(monkeypatch: pytest.MonkeyPatch) -> None:
+    graphs = Collated.of([ring(4, y=torch.tensor([[float(number % 2), 1.0 - number % 2]])) for number in range(300)])
+    made: list[int] = []
+
+    def graph(self: Collated, number: int) -> Data:
+        made.append(number)
+        return of_block(self, number)
+
+    of_block = Collated._graph
+    monkeypatch.setattr(Collated, "_graph", graph)
+    make_task(MULTILABEL, graphs, RANDOM, "standard")
+    assert len(made) < 30, "2 kB and 100 microseconds each"
+
+
 def test_data_given_stay_as_they_were() -> None:
     graphs = molecules()
     before = [(graph.x.clone(), graph.y.clone()) for graph in graphs]
@@ -338,6 +435,27 @@ def test_data_given_stay_as_they_were() -> None:
         assert torch.equal(each.x, x)
         assert torch.equal(each.y, y)
         assert each.edge_attr.size(1) == 3
+
+
+@pytest.mark.parametrize("task", [NODES, LINKS, GRAPHS, MULTILABEL])
+def test_tasks_only_read_their_data(task: str) -> None:
+    one = task in (NODES, LINKS)
+    graphs: Any = load_dataset("digits" if one else "digits-grid").as_list()
+    if task == MULTILABEL:
+        labels = torch.arange(len(graphs)).remainder(2).view(-1, 1).expand(-1, 2)
+        graphs = [Data(**{**graph.to_dict(), "y": y.float()}) for graph, y in zip(graphs[:60], labels, strict=False)]
+    given = list(graphs)
+    state = [(value, value._version, value.clone()) for graph in given[:40] for value in graph.to_dict().values()]
+    made = make_task(task, graphs, SplitSpec("random", 0, 0.2, 0.2), "standard", ("unit_rows", "target_indegree"))
+    model = build_model("gcn", made.features, made.outputs, find_model("gcn").arguments(task))
+    train(model, made, Recipe(epochs=1, learning_rate=0.01, weight_decay=0.0, patience=1), seed=0, phase="train")
+    made.evaluate(model)
+    made.predictions(model)
+    made.inference(model)()
+    made.example(model)
+    for value, version, before in state:
+        assert value._version == version
+        assert torch.equal(value, before)
 
 
 def test_truth_values_as_features() -> None:
