@@ -250,7 +250,7 @@ def writable_folder(path: Path, option: str) -> Path:
 
 
 def user_id() -> str:
-    """Return what tells this user from others of the machine: files in folders that all share have it in their names."""
+    """Return what tells users of a machine apart: files in folders that all share have it in their names."""
     return os.environ.get("USERNAME", "user") if os.name == "nt" else str(os.getuid())
 
 
