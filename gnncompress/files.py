@@ -249,6 +249,11 @@ def writable_folder(path: Path, option: str) -> Path:
     return path
 
 
+def user_id() -> str:
+    """Return what tells users of a machine apart: files in folders that all share have it in their names."""
+    return os.environ.get("USERNAME", "user") if os.name == "nt" else str(os.getuid())
+
+
 def cache_root() -> Path:
     """Return the folder for downloaded and derived data: ``GNNCOMPRESS_CACHE`` or the user's cache."""
     return Path(os.environ.get("GNNCOMPRESS_CACHE") or user_cache_path("gnncompress", appauthor=False))

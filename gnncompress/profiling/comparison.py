@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +53,10 @@ def interleaved(
     """Time two calls in turns, A B B A ..., for ``seconds`` a round and pair by pair.
 
     Both are made anew for each round, in an order that is drawn: where a model lies in memory changes its speed by a
-    percent, which is chance and has to show as such.
+    percent, which is chance and has to show as such. Each round has an equal share of the window's budget: five pairs
+    are timed if that is enough, one if calls are too slow.
     """
+    share = replace(window, budget=window.budget / rounds)
     rng = np.random.default_rng(seed)
     medians, ratios = [], []
     for _ in range(rounds):
@@ -62,19 +64,19 @@ def interleaved(
         for which in rng.permutation(2):
             calls[which] = make[which]()
         for call in calls:
-            warm_up(call, window)
-        pairs = _pairs(calls, seconds, int(rng.integers(2)))
+            warm_up(call, share)
+        pairs = _pairs(calls, seconds, int(rng.integers(2)), share.budget)
         medians.append(np.median(pairs, axis=0))
         ratios.append(np.median(np.log(pairs[:, 1] / pairs[:, 0])))
     return Rounds(np.array(medians), np.array(ratios))
 
 
-def _pairs(calls: Sequence[Call], seconds: float, first: int) -> NDArray[np.float64]:
+def _pairs(calls: Sequence[Call], seconds: float, first: int, budget: float) -> NDArray[np.float64]:
     """Return the seconds of A and B, [pairs, 2]; who begins changes from pair to pair."""
     clock = time.perf_counter
     pairs: list[list[float]] = []
     begun = ended = clock()
-    while len(pairs) < _FEWEST_PAIRS or ended - begun < seconds:
+    while not pairs or ended - begun < (max(seconds, budget) if len(pairs) < _FEWEST_PAIRS else seconds):
         found = [0.0, 0.0]
         for which in (first, 1 - first):
             started = clock()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,7 +40,8 @@ def profile_inference(
     second, CPU time over wall time in percent of one core, the same of all other processes, and switches between
     processes; and memory, what data, model and activations occupy above the memory used after the rehearsal: the
     kernel's peak over these calls. What building the data took for a moment is not
-    counted. Last the energy: joules a call, the median over windows of repeated calls.
+    counted. Warm-up and timed calls keep to the window's budget; a warning says so where fewer than asked for are
+    timed. Last the energy: joules a call, the median over windows of repeated calls.
     """
     prepare()()
     release()
@@ -52,11 +54,12 @@ def profile_inference(
         nonlocal warm
         warm = warm_up(call, window)
 
+    begun = time.perf_counter()
     sampled = peak_memory(warming)
     assert warm is not None
     fresh = reset_peak()
     before = Usage.now()
-    latency = measure_latency(call, window)
+    latency = measure_latency(call, replace(window, budget=window.budget - (time.perf_counter() - begun)))
     load = Load.between(before, Usage.now())
     exact = exact_peak() if fresh else None
     found = Profiled(
@@ -76,6 +79,11 @@ def profile_inference(
         {"latency": latency.samples},
         load.warnings(),
     )
+    if len(latency.samples) < window.repetitions:
+        found.warnings.append(
+            f"{_PHASE}: calls are slow, so that fewer than {window.repetitions} were timed within "
+            f"{window.budget:g} s (repetitions says how many)"
+        )
     if not warm.stable:
         found.warnings.append(f"{_PHASE}: calls were not yet stable after a warm-up of {warm.calls}")
     try:

@@ -11,14 +11,20 @@ from numpy.typing import NDArray
 
 # Two groups of so many calls whose medians differ by less than this are warm.
 _GROUP, _STABLE = 5, 0.05
+# So many calls are timed however slow they are.
+_FEWEST = 3
 
 
 @dataclass(frozen=True)
 class Window:
-    """How long to measure: at least so many repetitions AND so many seconds.
+    """How long to measure: at least so many repetitions AND so many seconds, within a ``budget`` of seconds.
+
+    The budget is that of the warm-up and of the timed calls together. Where calls are so slow that it is spent before,
+    fewer are timed, but three at least.
 
     The warm-up ends when calls have become stable, after ``warmup`` calls at most; that of a slow call after ten times
-    ``seconds``, but never before the third call. Energy is read ``energy_windows`` times over ``energy_seconds`` each.
+    ``seconds``, but not before the third call, unless half of the budget is spent: then after the first. Energy is read
+    ``energy_windows`` times over ``energy_seconds`` each, and one call at least.
     """
 
     warmup: int = 300
@@ -26,6 +32,7 @@ class Window:
     seconds: float = 1.0
     energy_seconds: float = 10.0
     energy_windows: int = 3
+    budget: float = 20.0
 
 
 @dataclass(frozen=True)
@@ -57,8 +64,11 @@ def warm_up(call: Callable[[], object], window: Window) -> WarmUp:
     samples: list[float] = []
     begun = time.perf_counter()
     while len(samples) < window.warmup:
-        if len(samples) >= 3 and time.perf_counter() - begun > 10 * window.seconds:
+        spent = time.perf_counter() - begun
+        if len(samples) >= 3 and spent > 10 * window.seconds:
             break  # a call that takes seconds is warm after a few
+        if samples and spent >= window.budget / 2:
+            break
         started = time.perf_counter()
         call()
         samples.append(time.perf_counter() - started)
@@ -72,6 +82,7 @@ def warm_up(call: Callable[[], object], window: Window) -> WarmUp:
 def measure_latency(call: Callable[[], object], window: Window) -> Latency:
     """Time ``call`` alone, over and over, for as long as ``window`` asks; the caller has warmed it up.
 
+    Fewer repetitions than asked for are those of a slow call, which has spent the window's budget.
     The clock is monotonic and read around the call only. On an accelerator ``call`` must itself wait for the device.
     """
     clock = time.perf_counter
@@ -79,6 +90,8 @@ def measure_latency(call: Callable[[], object], window: Window) -> Latency:
     begun = clock()
     ended = begun
     while len(samples) < window.repetitions or ended - begun < window.seconds:
+        if len(samples) >= min(_FEWEST, window.repetitions) and ended - begun >= window.budget:
+            break
         started = clock()
         call()
         ended = clock()

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from gnncompress.errors import ResultsError, UsageError
-from gnncompress.files import locked, read_text, why, writable_folder, write_text
+from gnncompress.files import locked, read_text, user_id, why, writable_folder, write_text
 from gnncompress.measurements import COLUMNS, SOURCES, Measurement, csv_rows
 
 _METHOD = "profile"
@@ -29,9 +29,11 @@ def insist_on_writable(path: Path) -> None:
 def append_rows(path: Path, label: str, measurements: Iterable[Measurement]) -> str:
     """Append rows under a fresh ``run_id``, all or none, with ``label`` as their model; return the id.
 
+    A user's processes may append to one file at once. Two users' appends to one file do not wait for each other.
+
     Raises:
         UsageError: if the file or its folder cannot be written.
-        ResultsError: if the file is there and holds something else, or another user appends to it.
+        ResultsError: if the file is there and holds something else, or its lock cannot be had.
     """
     insist_on_writable(path)
     run_id = uuid.uuid4().hex[:16]
@@ -45,9 +47,9 @@ def append_rows(path: Path, label: str, measurements: Iterable[Measurement]) -> 
 
 
 def _lock(path: Path) -> Path:
-    """Return the file's lock, beside no file of the user's."""
+    """Return the file's lock, beside no file of the user's; in a folder that others use, too, so it is one a user."""
     digest = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:16]
-    return Path(tempfile.gettempdir()) / f"gnncompress-rows-{digest}.lock"
+    return Path(tempfile.gettempdir()) / f"gnncompress-rows-{user_id()}-{digest}.lock"
 
 
 def _content(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from gnncompress.errors import PruningError, UsageError
+from gnncompress.global_state import random_state_kept
 from gnncompress.masks import count_zeros, held, hold
 from gnncompress.pruning.importance import Losses
 from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning, MagnitudePruning
@@ -45,6 +46,7 @@ class PruningResult:
         return {layer: zeros / max(size, 1) for layer, (zeros, size) in self.counts.items()}
 
 
+@random_state_kept()
 def prune(
     model: nn.Module,
     method: str = "global",

@@ -6,8 +6,7 @@ Source: Chen et al., A Unified Lottery Ticket Hypothesis for Graph Neural Networ
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +14,7 @@ from torch_geometric.nn import MessagePassing
 
 from gnncompress.errors import PruningError, UsageError
 from gnncompress.masks import hold, parametrize_weights, prunable_parameters
+from gnncompress.measurements import Measurement
 from gnncompress.pruning.allocation import ranked
 from gnncompress.pruning.edges import drop_edges
 from gnncompress.pruning.selection import keep_mask
@@ -54,6 +54,13 @@ class _Penalized:
     def validate(self, model: nn.Module) -> tuple[float, float]:
         return self._task.validate(model)
 
+    def evaluate(self, model: nn.Module) -> list[Measurement]:
+        return self._task.evaluate(model)
+
+    @property
+    def name(self) -> str:
+        return self._task.name
+
 
 def learned_masks(
     network: nn.Module,
@@ -92,7 +99,7 @@ def learned_masks(
     network.register_parameter("edge_mask", edge_mask)
     masked = _mask_messages(network, edge_mask, edge_index[:, keep])
     task = _Penalized(trainer.task, [edge_mask, *(step.mask for step in steps.values())])
-    replace(trainer, task=cast(Task, task)).train(network)
+    trainer.train(network, task=task)
     if not masked:
         raise PruningError(
             f"{type(network).__name__} passes no messages through a PyG MessagePassing layer, so no mask on its edges "

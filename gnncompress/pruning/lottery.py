@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from gnncompress.errors import UsageError
+from gnncompress.global_state import random_state_kept
 from gnncompress.masks import effective_weights, hold, insist_on_masks, make_permanent, sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.profiling.macs import count_macs
@@ -99,6 +100,7 @@ class LotteryTicket:
         return network
 
 
+@random_state_kept()
 def lottery(
     build: Callable[[int], nn.Module],
     train: Callable[[nn.Module, int], object],

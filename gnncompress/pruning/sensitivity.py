@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gnncompress.errors import UsageError
+from gnncompress.global_state import random_state_kept
 from gnncompress.masks import effective_weights, insist_on_zeros, prunable_parameters, sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.allocation import counted, uniform
@@ -66,6 +67,7 @@ def pruned_alone(
                 parameter.copy_(before)
 
 
+@random_state_kept()
 def sensitivity(
     model: nn.Module,
     loss: Callable[[nn.Module], Tensor | float],

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from gnncompress.errors import QuantizationError, UsageError
+from gnncompress.global_state import RandomState, random_state_kept
 from gnncompress.quantization.comparison import Comparison
 from gnncompress.quantization.context import Context
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
-from gnncompress.quantization.outermost import OutermostCall, OutermostCalls, RandomState
+from gnncompress.quantization.outermost import OutermostCall, OutermostCalls
 from gnncompress.quantization.prepare import context_of, is_prepared, quantizers
 from gnncompress.quantization.quantizer import Quantizer, Recorder
 from gnncompress.quantization.records import Ignored, RangeKind, Record
@@ -58,6 +59,7 @@ class Calibrated:
     error: float | None = None
 
 
+@random_state_kept()
 def calibrate(model: nn.Module, run: Callable[[], Any]) -> Calibrated | None:
     """Give the quantizers of a prepared model the ranges of the values that pass while ``run`` calls the model.
 

@@ -2,32 +2,14 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import torch
 from torch import nn
 
-
-class RandomState:
-    """The state of the random generators of torch, NumPy and Python when it is made."""
-
-    def __init__(self) -> None:
-        self._torch = torch.get_rng_state()
-        self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-        self._numpy, self._python = np.random.get_state(), random.getstate()
-
-    def restore(self) -> None:
-        """Put the generators back into it."""
-        torch.set_rng_state(self._torch)
-        if self._cuda:
-            torch.cuda.set_rng_state_all(self._cuda)
-        np.random.set_state(self._numpy)
-        random.setstate(self._python)
+from gnncompress.global_state import RandomState
 
 
 @dataclass(frozen=True)

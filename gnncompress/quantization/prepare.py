@@ -13,6 +13,7 @@ from torch_geometric.nn import MessagePassing
 from torch_geometric.nn.dense import Linear
 
 from gnncompress.errors import QuantizationError, UsageError
+from gnncompress.global_state import random_state_kept
 from gnncompress.masks import NORMALIZATIONS, held, hold, make_permanent, own_parameters
 from gnncompress.quantization.building import AnyQuantizer, Builder
 from gnncompress.quantization.context import GRAPH, Context
@@ -28,6 +29,7 @@ from gnncompress.schemes import scheme as find_scheme
 _CONTEXT = "quantization_context"
 
 
+@random_state_kept()
 def prepare(
     model: nn.Module,
     scheme: str | Scheme,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import ClassVar
@@ -24,6 +25,7 @@ from gnncompress.tasks.metrics import (
     accuracy,
     baseline_rows,
     classification_scores,
+    loss_row,
     more_frequent,
     multilabel_baseline_rows,
     multilabel_roc_auc,
@@ -154,12 +156,12 @@ class GraphClassification(_GraphTask):
     def evaluate(self, model: nn.Module) -> list[Measurement]:
         """Score ``model`` on the test graphs, each score beside those of two constant answers."""
         logits, target = self._logits(model, "test"), self.labels[self._test]
-        truth = target.cpu().numpy()
+        truth, probabilities = target.cpu().numpy(), logits.double().softmax(1).cpu().numpy()
         majority = int(self.labels[self._train].mode().values)
         return [
-            Measurement("evaluate", "loss", float(self.criterion(logits, target)), "nats"),
-            predicted_classes(logits.argmax(1).cpu().numpy()),
-            *rows(classification_scores(truth, logits.double().softmax(1).cpu().numpy())),
+            loss_row(float(self.criterion(logits, target))),
+            predicted_classes(logits.argmax(1).cpu().numpy(), probabilities),
+            *rows(classification_scores(truth, probabilities)),
             *baseline_rows(truth, majority, self.outputs),
         ]
 
@@ -207,10 +209,9 @@ class MultilabelGraphClassification(_GraphTask):
         logits, target = self._logits(model, "test"), self.labels[self._test]
         majority = more_frequent(self.labels[self._train].cpu().numpy())
         known = not bool(target.isnan().all())
-        loss = float(self.criterion(logits, target)) if known else None
         return [
-            Measurement("evaluate", "loss", loss, "nats", "measured" if known else "unavailable"),
-            predicted_classes((logits > 0).cpu().numpy()),
+            loss_row(float(self.criterion(logits, target)) if known else math.nan),
+            predicted_classes((logits > 0).cpu().numpy(), logits.double().sigmoid().cpu().numpy()),
             *rows(self._scores(logits, target)),
             *multilabel_baseline_rows(target.cpu().numpy(), majority),
         ]

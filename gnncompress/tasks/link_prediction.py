@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from torch_geometric.data import Data
 
 from gnncompress.errors import TaskError
-from gnncompress.measurements import LINKS, Measurement
+from gnncompress.measurements import LINKS, Measurement, measured
 from gnncompress.tasks.base import Predictions, Task, auxiliary_loss
 from gnncompress.tasks.calling import call, insist_on_parameters, probe, wants
 from gnncompress.tasks.links import LinkSplit, sample_non_edges
@@ -22,6 +22,7 @@ from gnncompress.tasks.metrics import (
     link_baseline_rows,
     link_roc_auc,
     link_scores,
+    loss_row,
     predicted_classes,
     rows,
 )
@@ -93,9 +94,9 @@ class LinkPrediction(Task):
         threshold = self._threshold(model)
         values = logits.double().cpu().numpy()
         return [
-            Measurement("evaluate", "loss", float(self._cross_entropy(logits, truth)), "nats"),
-            Measurement("evaluate", "threshold", threshold, "logit"),
-            predicted_classes(values >= threshold),
+            loss_row(float(self._cross_entropy(logits, truth))),
+            measured("evaluate", "threshold", threshold, "logit"),
+            predicted_classes(None if threshold is None else values >= threshold, values),
             *rows(link_scores(truth, values, threshold)),
             *link_baseline_rows(truth),
         ]
@@ -137,12 +138,15 @@ class LinkPrediction(Task):
             raise TaskError(f"{type(model).__name__} returns {list(output.shape)} where {self.name} needs {needed}")
         insist_on_parameters(model)
 
-    def _threshold(self, model: nn.Module) -> float:
-        """Return the best threshold on validation; one that calls nothing a link is just above the largest logit."""
+    def _threshold(self, model: nn.Module) -> float | None:
+        """Return the best threshold on validation; one that calls nothing a link is just above the largest logit.
+
+        It is None where a logit is not finite.
+        """
         pairs, truth = self._validation
         logits = self._logits(model, pairs).double().cpu().numpy()
         if not np.isfinite(logits).all():
-            return 0.0  # a model that diverged has no threshold, yet the row holds a number
+            return None
         return min(best_threshold(truth, logits), float(np.nextafter(logits.max(), np.inf)))
 
     def _given(self, model: nn.Module, pairs: Tensor) -> Data:

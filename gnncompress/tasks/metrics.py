@@ -7,7 +7,7 @@ from types import ModuleType
 import numpy as np
 from numpy.typing import NDArray
 
-from gnncompress.measurements import Measurement
+from gnncompress.measurements import Measurement, measured
 
 Scores = dict[str, float | None]
 
@@ -16,8 +16,10 @@ def classification_scores(truth: NDArray, probabilities: NDArray) -> Scores:
     """Score class probabilities.
 
     Shapes: truth [n] of class numbers, probabilities [n, C]. roc_auc is one-versus-rest, averaged over the classes;
-    it is None where a class is missing from ``truth``.
+    it is None where a class is missing from ``truth``. All are None where a probability is not finite.
     """
+    if not np.isfinite(probabilities).all():
+        return dict.fromkeys(("accuracy", "f1_macro", "roc_auc"))
     predicted = probabilities.argmax(1)
     return {
         "accuracy": float(_sklearn().accuracy_score(truth, predicted)),
@@ -26,8 +28,13 @@ def classification_scores(truth: NDArray, probabilities: NDArray) -> Scores:
     }
 
 
-def accuracy(truth: NDArray, logits: NDArray) -> float:
-    """Return the fraction of items [n] whose largest of logits [n, C] is that of their class."""
+def accuracy(truth: NDArray, logits: NDArray) -> float | None:
+    """Return the fraction of items [n] whose largest of logits [n, C] is that of their class.
+
+    It is None where the probabilities of an item are not finite, which its largest logit, NaN if one is, says.
+    """
+    if not np.isfinite(logits.max(1)).all():
+        return None
     return float((logits.argmax(1) == truth).mean())
 
 
@@ -108,19 +115,23 @@ def multilabel_scores(truth: NDArray, probabilities: NDArray) -> Scores:
     }
 
 
-def link_scores(truth: NDArray, logits: NDArray, threshold: float) -> Scores:
-    """Score links; accuracy and F1 call a pair a link when its logit is at least ``threshold``.
+def link_scores(truth: NDArray, logits: NDArray, threshold: float | None) -> Scores:
+    """Score links; accuracy and F1 call a pair a link when its logit is at least ``threshold``, None if there is none.
 
     All are None where a logit is not finite.
     """
     if not np.isfinite(logits).all():
         return dict.fromkeys(("roc_auc", "average_precision", "accuracy", "f1_macro"))
+    ranking: Scores = {
+        "roc_auc": float(roc_auc_score(truth, logits)),
+        "average_precision": float(average_precision_score(truth, logits)),
+    }
+    if threshold is None:
+        return ranking | dict.fromkeys(("accuracy", "f1_macro"))
     predicted = logits >= threshold
-    return {
-        "roc_auc": float(_sklearn().roc_auc_score(truth, logits)),
-        "average_precision": float(_sklearn().average_precision_score(truth, logits)),
-        "accuracy": float(_sklearn().accuracy_score(truth, predicted)),
-        "f1_macro": float(_sklearn().f1_score(truth, predicted, average="macro", zero_division=0)),
+    return ranking | {
+        "accuracy": float(accuracy_score(truth, predicted)),
+        "f1_macro": float(f1_score(truth, predicted, average="macro", zero_division=0)),
     }
 
 
@@ -137,24 +148,28 @@ def best_threshold(truth: NDArray, logits: NDArray) -> float:
 
 def rows(scores: Scores, prefix: str = "") -> list[Measurement]:
     """Return scores as measurements of the evaluate phase; a missing one says so."""
-    return [
-        Measurement("evaluate", prefix + metric, value, "fraction", "measured" if value is not None else "unavailable")
-        for metric, value in scores.items()
-    ]
+    return [measured("evaluate", prefix + metric, value, "fraction") for metric, value in scores.items()]
 
 
-def predicted_classes(predicted: NDArray) -> Measurement:
+def loss_row(loss: float) -> Measurement:
+    """Return the test loss in nats; one that is NaN is unavailable, one that is infinite is measured."""
+    return measured("evaluate", "loss", None if np.isnan(loss) else loss, "nats")
+
+
+def predicted_classes(predicted: NDArray | None, outputs: NDArray) -> Measurement:
     """Count the different answers given: 1 is a constant predictor, however good its accuracy looks.
 
-    Shapes: predicted [n], or [n, T] where an answer is a row.
+    It is unavailable where there are no answers, or one of the ``outputs`` that they were made of is not finite.
+
+    Shapes: predicted [n], or [n, T] where an answer is a row; outputs of any.
     """
+    if predicted is None or not np.isfinite(outputs).all():
+        return Measurement("evaluate", "predicted_classes", None, "classes", "unavailable")
     return Measurement("evaluate", "predicted_classes", len(np.unique(predicted, axis=0)), "classes", "computed")
 
 
 def _roc_auc(truth: NDArray, probabilities: NDArray) -> float | None:
     classes = probabilities.shape[1]
-    if not np.isfinite(probabilities).all():
-        return None
     if len(np.unique(truth)) < classes or classes < 2:
         return None
     if classes == 2:

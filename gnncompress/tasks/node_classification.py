@@ -15,7 +15,7 @@ from gnncompress.measurements import NODES, Measurement
 from gnncompress.tasks.base import Predictions, Task, auxiliary_loss
 from gnncompress.tasks.calling import call, insist_on_parameters, probe
 from gnncompress.tasks.labels import absent_classes
-from gnncompress.tasks.metrics import accuracy, baseline_rows, classification_scores, predicted_classes, rows
+from gnncompress.tasks.metrics import accuracy, baseline_rows, classification_scores, loss_row, predicted_classes, rows
 from gnncompress.tasks.splits import Split
 
 
@@ -62,11 +62,11 @@ class NodeClassification(Task):
         logits = call(model, self.data)[self.test_nodes]
         target = self.data.y[self.test_nodes]
         majority = int(self.data.y[self.train_nodes].mode().values)
-        truth = target.cpu().numpy()
+        truth, probabilities = target.cpu().numpy(), logits.double().softmax(1).cpu().numpy()
         return [
-            Measurement("evaluate", "loss", float(F.cross_entropy(logits, target)), "nats"),
-            predicted_classes(logits.argmax(1).cpu().numpy()),
-            *rows(classification_scores(truth, logits.double().softmax(1).cpu().numpy())),
+            loss_row(float(F.cross_entropy(logits, target))),
+            predicted_classes(logits.argmax(1).cpu().numpy(), probabilities),
+            *rows(classification_scores(truth, probabilities)),
             *baseline_rows(truth, majority, self.outputs),
         ]
 

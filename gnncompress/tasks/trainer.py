@@ -12,7 +12,7 @@ from torch_geometric import seed_everything
 from gnncompress.measurements import Measurement
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.recipe import Recipe
-from gnncompress.tasks.training import Groups, Progress, train
+from gnncompress.tasks.training import Groups, Progress, Trainable, train
 
 
 @dataclass(frozen=True)
@@ -31,10 +31,15 @@ class Trainer:
     on_epoch: Callable[[Progress], None] = lambda progress: None
     may_diverge: bool = False
 
-    def train(self, model: nn.Module, start: int = 0, **changes: Any) -> list[Measurement]:
-        """Train ``model`` by the base recipe, with ``changes`` of it, as if ``start`` epochs were done."""
+    def train(
+        self, model: nn.Module, start: int = 0, task: Trainable | None = None, **changes: Any
+    ) -> list[Measurement]:
+        """Train ``model`` by the base recipe, with ``changes`` of it, as if ``start`` epochs were done.
+
+        ``task`` is what is trained on instead of the task, such as the task with another loss.
+        """
         recipe = replace(self.recipe, **changes)
-        return train(model, self.task, recipe, self.seed, "train", self.on_epoch, self.may_diverge, start)
+        return train(model, task or self.task, recipe, self.seed, "train", self.on_epoch, self.may_diverge, start)
 
     def finetune(self, model: nn.Module, share: float = 1.0, groups: Groups | None = None) -> list[Measurement]:
         """Fine-tune ``model`` for a ``share`` of the recipe's epochs, at least one, by the optimizer's ``groups``."""

@@ -215,6 +215,35 @@ def test_turns_change_and_every_round_makes_both_anew() -> None:
     assert first in (list("abbaabbaab"), list("baabbaabba"))
 
 
+@pytest.mark.parametrize(("duration", "calls"), [(0.05, 10), (0.3, 4), (50.0, 2)])
+def test_slow_calls_are_paired_as_often_as_the_budget_allows(
+    monkeypatch: pytest.MonkeyPatch, duration: float, calls: int
+) -> None:
+    now, count = 0.0, 0
+
+    def call() -> None:
+        nonlocal now, count
+        now, count = now + duration, count + 1
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    found = interleaved([lambda: call, lambda: call], 5, 0.1, Window(warmup=0, budget=5.0))
+    assert count == 5 * calls
+    assert found.seconds == pytest.approx(np.full((5, 2), duration))
+    assert found.log_ratios == pytest.approx(np.zeros(5), abs=1e-9)
+
+
+def test_comparing_slow_calls_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 0.0
+
+    def call() -> None:
+        nonlocal now
+        now += 16.0
+
+    monkeypatch.setattr(time, "perf_counter", lambda: now)
+    interleaved([lambda: call, lambda: call], 20, 1.0, Window())
+    assert now == 20 * (2 + 2) * 16.0, "one call to warm up and one that is timed, of each in each round"
+
+
 class Counting:
     """A meter of 10 W, whose second component fails when told to."""
 

@@ -84,13 +84,13 @@ def test_a_stable_warm_up_ends_early(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_warm_up_goes_on_until_two_groups_of_five_agree(monkeypatch: pytest.MonkeyPatch) -> None:
     durations = [4.0] * 5 + [2.0] * 5 + [1.0] * 5 + [1.04] * 5
     call = Calls(monkeypatch, *durations)
-    assert warm_up(call, Window(warmup=300, seconds=100)) == WarmUp(20, True)
+    assert warm_up(call, Window(warmup=300, seconds=100, budget=100)) == WarmUp(20, True)
     assert call.count == 20
 
 
 def test_one_slow_call_among_five_does_not_keep_it_from_being_stable(monkeypatch: pytest.MonkeyPatch) -> None:
     durations = [1.0] * 7 + [50.0] + [1.0]
-    assert warm_up(Calls(monkeypatch, *durations), Window(warmup=300, seconds=100)) == WarmUp(10, True)
+    assert warm_up(Calls(monkeypatch, *durations), Window(warmup=300, seconds=100, budget=200)) == WarmUp(10, True)
 
 
 def growing() -> Iterator[float]:
@@ -99,13 +99,38 @@ def growing() -> Iterator[float]:
 
 def test_a_warm_up_that_never_becomes_stable_ends_after_so_many_calls(monkeypatch: pytest.MonkeyPatch) -> None:
     call = Calls(monkeypatch, *growing())
-    assert warm_up(call, Window(warmup=40, seconds=1e9)) == WarmUp(40, False)
+    assert warm_up(call, Window(warmup=40, seconds=1e9, budget=1e9)) == WarmUp(40, False)
     assert call.count == 40
 
 
 def test_a_warm_up_of_slow_calls_ends_after_ten_times_the_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert warm_up(Calls(monkeypatch, 1.0), Window(warmup=300, seconds=0.65)) == WarmUp(7, False)
-    assert warm_up(Calls(monkeypatch, 1000.0), Window(warmup=300, seconds=1.0)) == WarmUp(3, False)
+    assert warm_up(Calls(monkeypatch, 3.4), Window(warmup=300, seconds=1.0)) == WarmUp(3, False)
+
+
+def test_a_warm_up_takes_half_of_the_budget_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert warm_up(Calls(monkeypatch, 2.0), Window(warmup=300, seconds=100, budget=16)) == WarmUp(4, False)
+    assert warm_up(Calls(monkeypatch, 1000.0), Window()) == WarmUp(1, False)
+
+
+def test_slow_calls_are_timed_until_the_budget_is_spent(monkeypatch: pytest.MonkeyPatch) -> None:
+    for duration, calls in ((0.5, 30), (1.0, 20), (3.0, 7), (7.0, 3), (1000.0, 3)):
+        assert len(measure_latency(Calls(monkeypatch, duration), Window()).samples) == calls
+    assert len(measure_latency(Calls(monkeypatch, 1000.0), Window(repetitions=1)).samples) == 1
+    assert len(measure_latency(Calls(monkeypatch, 1.0), Window(seconds=100.0)).samples) == 20
+
+
+@pytest.mark.parametrize("duration", [0.01, 0.2, 0.5, 1.2, 4.0, 9.0, 16.0, 1000.0])
+def test_measuring_a_call_is_bounded_however_slow_it_is(monkeypatch: pytest.MonkeyPatch, duration: float) -> None:
+    window, call = Window(), Calls(monkeypatch, duration)
+    found, rows = run(Meter(*[[Reading("cpu", 1.0, "rapl")]] * 3), call, window)
+    energy = window.energy_windows * (window.energy_seconds + duration)
+    assert call.now <= duration + max(window.budget + duration, 5 * duration) + energy
+    samples = rows["repetitions"][0]
+    assert samples == len(found.samples["latency"]) >= 3
+    few = "inference: calls are slow, so that fewer than 30 were timed within 20 s (repetitions says how many)"
+    assert (few in found.warnings) == (samples < 30)  # type: ignore[operator]
+    assert (samples < 30) == (duration > 0.5)  # type: ignore[operator]
 
 
 def run(
@@ -325,5 +350,7 @@ def test_without_a_meter_no_windows_are_spent(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_windows_are_those_that_the_documentation_names() -> None:
-    assert Window() == Window(warmup=300, repetitions=30, seconds=1.0, energy_seconds=10.0, energy_windows=3)
+    assert Window() == Window(
+        warmup=300, repetitions=30, seconds=1.0, energy_seconds=10.0, energy_windows=3, budget=20.0
+    )
     assert latency._GROUP == 5

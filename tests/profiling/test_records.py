@@ -99,6 +99,18 @@ def test_another_users_lock_is_told_in_a_line(tmp_path: Path, monkeypatch: pytes
         append_rows(tmp_path / "costs.csv", "x", ROWS)
 
 
+def test_two_users_have_locks_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their folder for temporary files is one, and a lock that one of them left cannot be opened by the other."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "shared"))
+    (tmp_path / "shared").mkdir()
+    for user in (1001, 1002):
+        monkeypatch.setattr(os, "getuid", lambda user=user: user)
+        append_rows(tmp_path / "costs.csv", "x", ROWS)
+        for lock in (tmp_path / "shared").iterdir():
+            assert f"-{user}-" in lock.name
+            lock.rename(tmp_path / lock.name)
+
+
 def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records, "_lock", lambda _: tmp_path / "lock")
     (tmp_path / "lock").symlink_to(tmp_path / "made")

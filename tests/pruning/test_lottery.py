@@ -219,6 +219,12 @@ class PlainSums(nn.Module):
         return h.index_add(0, edge_index[1], h[edge_index[0]])
 
 
+@pytest.mark.parametrize("select", ["score", "loss", "test", "last"])
+def test_edges_are_pruned_whatever_chooses_the_epoch(select: str) -> None:
+    result = LotteryTicket(0.2, 1, edges=0.05).apply(dense(), trainer(select=select))
+    assert {row.metric: row.value for row in result.measurements}["edge_sparsity"] > 0  # type: ignore[operator]
+
+
 def test_edges_need_messages_that_a_mask_can_weigh() -> None:
     plan = Trainer(task(), RECIPE, None, 0, lambda seed: PlainSums())
     with pytest.raises(PruningError, match="PlainSums passes no messages through a PyG MessagePassing layer"):

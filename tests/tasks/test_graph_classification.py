@@ -256,6 +256,37 @@ def test_validation_graphs_without_any_label_are_refused() -> None:
         MultilabelGraphClassification(unknown_but_for(range(8)), Split((0, 1, 2, 3), (8, 9), (4, 5, 6, 7)))
 
 
+class Spoilt(nn.Module):
+    """Returns logits of which one is NaN or infinite."""
+
+    def __init__(self, width: int, logit: float) -> None:
+        super().__init__()
+        self.width, self.logit = width, logit
+
+    def forward(self, x: Tensor, batch: Tensor) -> Tensor:
+        logits = torch.zeros(int(batch.max()) + 1, self.width)
+        logits[0, 0] = self.logit
+        return logits
+
+
+@pytest.mark.parametrize("logit", [NAN, math.inf])
+def test_outputs_that_are_not_finite_have_no_scores(logit: float) -> None:
+    graphs = [graph(float(index), torch.tensor([index % 2])) for index in range(9)]
+    task = GraphClassification(graphs, Split((0, 1, 2), (3, 4, 5), (6, 7, 8)))
+    missing = {row.metric for row in task.evaluate(Spoilt(2, logit)) if row.source == "unavailable"}
+    assert missing == {"loss", "predicted_classes", "accuracy", "f1_macro", "roc_auc"}
+    said = task.predictions(Spoilt(2, logit))
+    assert said.score(said.truth, said.outputs) is None
+
+
+def test_multilabel_outputs_that_are_nan_have_no_scores() -> None:
+    graphs = [graph(float(index), torch.tensor([[float(index % 2)] * 3])) for index in range(9)]
+    task = MultilabelGraphClassification(graphs, Split((0, 1, 2), (3, 4, 5), (6, 7, 8)))
+    missing = {row.metric for row in task.evaluate(Spoilt(3, NAN)) if row.source == "unavailable"}
+    assert missing == {"loss", "predicted_classes", "accuracy", "roc_auc", "average_precision"}
+    assert "unavailable" not in {row.source for row in task.evaluate(Spoilt(3, 1.0))}
+
+
 def test_multilabel_logits_that_are_not_finite_stop_the_run_in_one_line() -> None:
     # The first step is finite, the logits after it are not: what validates them must not raise.
     graphs = [graph(float(index), torch.tensor([[float(index % 2)] * 3])) for index in range(9)]

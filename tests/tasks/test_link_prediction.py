@@ -254,14 +254,26 @@ def test_a_threshold_that_calls_nothing_a_link_is_used() -> None:
     assert scores["f1_macro"] == pytest.approx(1 / 3)
 
 
-def test_validation_logits_that_are_not_finite_leave_a_threshold_that_can_be_written(task: LinkPrediction) -> None:
+@pytest.mark.parametrize("factor", [math.nan, math.inf])
+def test_logits_that_are_not_finite_have_no_scores(task: LinkPrediction, factor: float) -> None:
     class Infinite(Embedding):
         def forward(self, x: Tensor) -> Tensor:
-            return super().forward(x) * math.inf
+            return super().forward(x) * factor
 
-    scores = {row.metric: row for row in task.evaluate(Infinite())}
-    assert scores["threshold"].value == 0
-    assert scores["accuracy"].source == "unavailable"
+    rows = {row.metric: row for row in task.evaluate(Infinite())}
+    missing = {name for name, row in rows.items() if row.source == "unavailable"}
+    of_outputs = {"loss", "threshold", "predicted_classes", "accuracy", "f1_macro", "roc_auc", "average_precision"}
+    assert missing == of_outputs
+    assert rows["constant_accuracy"].value == 0.5
+
+
+def test_without_a_threshold_pairs_are_ranked_but_not_called_links(
+    task: LinkPrediction, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where only the validation logits are not finite."""
+    monkeypatch.setattr(task, "_threshold", lambda model: None)
+    missing = {row.metric for row in task.evaluate(Embedding()) if row.source == "unavailable"}
+    assert missing == {"threshold", "predicted_classes", "accuracy", "f1_macro"}
 
 
 def test_the_measured_call_gets_pairs_that_are_there_already(

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -7,7 +9,9 @@ from torch_geometric.data import Data
 
 from gnncompress.errors import TaskError
 from gnncompress.tasks.node_classification import NodeClassification
+from gnncompress.tasks.recipe import Recipe
 from gnncompress.tasks.splits import Split
+from gnncompress.tasks.training import train
 
 
 class Oracle(nn.Module):
@@ -44,6 +48,56 @@ def test_scores_by_hand(task: NodeClassification) -> None:
     assert scores["majority_roc_auc"] == 0.5
     assert scores["loss"] == pytest.approx(5, abs=0.01)
     assert task.validate(Oracle())[0] == 1.0
+
+
+class Spoilt(Oracle):
+    """An oracle with one logit of a test node replaced."""
+
+    def __init__(self, logit: float) -> None:
+        super().__init__()
+        self.logit = logit
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.clone()
+        x[4, 1] = self.logit
+        return x
+
+
+@pytest.mark.parametrize("logit", [math.nan, math.inf])
+def test_outputs_that_are_not_finite_have_no_scores(task: NodeClassification, logit: float) -> None:
+    rows = {row.metric: row for row in task.evaluate(Spoilt(logit))}
+    missing = {name for name, row in rows.items() if row.source == "unavailable"}
+    assert missing == {"loss", "predicted_classes", "accuracy", "f1_macro", "roc_auc"}
+    assert rows["constant_accuracy"].value == 0.5
+    said = task.predictions(Spoilt(logit))
+    assert said.score(said.truth, said.outputs) is None
+    assert said.score(said.truth[1:], said.outputs[1:]) == pytest.approx(1 / 3), "item 0 alone is spoilt"
+
+
+def test_a_class_may_be_ruled_out_by_an_infinite_logit(task: NodeClassification) -> None:
+    rows = {row.metric: row for row in task.evaluate(Spoilt(-math.inf))}
+    assert "unavailable" not in {row.source for row in rows.values()}
+    said = task.predictions(Spoilt(-math.inf))
+    assert said.score(said.truth, said.outputs) == rows["accuracy"].value == 0.5
+
+
+def test_training_on_the_test_nodes_chooses_no_epoch_without_a_score(task: NodeClassification) -> None:
+    """``select = test`` reads the accuracy, which an epoch whose outputs are NaN does not have."""
+
+    class Failing(Spoilt):
+        epoch = 0
+
+        def train(self, mode: bool = True) -> Failing:
+            self.epoch += mode
+            self.logit = math.nan if self.epoch in (0, 2) else 0.0
+            return super().train(mode)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return super().forward(x) + self.unused
+
+    recipe = Recipe(3, 0.1, 0.0, 5, select="test")
+    rows = {row.metric: row.value for row in train(Failing(0.0), task, recipe, 0, "train")}
+    assert rows["best_epoch"] == 1
 
 
 def test_loss_sees_training_nodes_only(task: NodeClassification) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from gnncompress.errors import PruningError, UsageError
+from gnncompress.global_state import random_state_kept
 from gnncompress.masks import sparsity_measurements
 from gnncompress.measurements import Compressed, Measurement
 from gnncompress.pruning.importance import Losses, mean_gradients
@@ -227,6 +228,6 @@ def _named(channels: Channels) -> str:
 
 def _called(forward: Forward, model: nn.Module, seed: int) -> Tensor:
     """Call the model with the same random draws each time: some models draw in evaluation, too."""
-    with torch.random.fork_rng(devices=[]):
+    with random_state_kept():
         torch.manual_seed(seed)
         return forward(model)

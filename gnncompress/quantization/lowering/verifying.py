@@ -28,6 +28,7 @@ from torch.nn.modules import module as torch_module
 from torch_geometric.data.data import BaseData
 
 from gnncompress.errors import ExecutionError, GnncompressError
+from gnncompress.global_state import random_state_kept
 from gnncompress.quantization.lowering.values import stored
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.runtime.executor import step
@@ -102,7 +103,7 @@ class Verifier:
             ExecutionError: naming the operation and both values, if they differ; if the model itself raises.
         """
         calls = self._kinds.setdefault(self._kind(given), _Calls())
-        with self._lock, torch.no_grad(), torch.autocast("cpu", enabled=False), torch.random.fork_rng(devices=[]):
+        with self._lock, torch.no_grad(), torch.autocast("cpu", enabled=False), random_state_kept():
             result = _compare(self.model, program, given, random_state)
         calls.sizes_like(given).add(_sizes(given))
         calls.counted += not _is_bare(given) and _differs(result)
