@@ -41,7 +41,34 @@ class Intended:
         return " ".join(f"{name}={value}" for name, value in said.items() if value != "*")
 
 
-INTENDED: tuple[Intended, ...] = ()
+_COSTS = "a run's rows hold what all stages that led to its model have cost, by phase"
+_CARD = "the metadata of a packed model name every method of its chain, so a file has a few other bytes"
+_BASE = "a base model is measured where a table shows it, and a stage that nobody asked for is not"
+_WHOLE = "whole numbers stay whole when the rows of a stage are read back"
+
+# From 86ee0cb on: runs became chains of stages.
+INTENDED: tuple[Intended, ...] = (
+    Intended(_COSTS, item="row", kind="only-new", place="train/*"),
+    Intended(_COSTS, item="row", kind="only-new", place="finetune/*"),
+    Intended(_COSTS, item="row", kind="only-new", place="compress/cpu*"),
+    Intended(_COSTS, item="row", kind="only-new", place="compress/context_switches_*"),
+    Intended(_COSTS, item="row", kind="only-new", place="compress/memory_*"),
+    Intended(_COSTS, item="row", kind="only-new", place="compress/energy*"),
+    Intended(_COSTS, item="row", kind="value", place="train/epochs", run="* lottery *"),
+    Intended(_CARD, item="row", kind="value", place="checkpoint/checkpoint_size"),
+    Intended(_CARD, item="row", kind="value", place="checkpoint/size_ratio"),
+    Intended(_CARD, item="out", place="metadata/*"),
+    Intended(_CARD, item="out", place="size"),
+    Intended(_CARD, spec="checkpoint", item="out", place="line *"),
+    Intended(f"{_CARD}; tables show the ratio", item="out", kind="value", place="line *"),
+    Intended(_BASE, item="out", kind="only-*", place="line *"),
+    Intended(_BASE, item="run", kind="only-*"),
+    Intended(_WHOLE, item="row", kind="value", place="finetune/epochs", run="* integer *"),
+    Intended(_WHOLE, item="row", kind="value", place="finetune/best_epoch", run="* integer *"),
+    Intended(_WHOLE, item="row", kind="value", place="compress/parameters", run="* integer *"),
+    Intended(_WHOLE, item="row", kind="value", place="compress/nonzero_parameters", run="* integer *"),
+    Intended(_WHOLE, item="row", kind="value", place="compress/collapsed_layers", run="* integer *"),
+)
 
 
 @dataclass(frozen=True)

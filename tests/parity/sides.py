@@ -126,7 +126,7 @@ class Worker:
         assert process.stdout is not None
         request = {
             "folder": str(self._side.folder / spec.name),
-            "commands": [command.arguments for command in spec.commands],
+            "commands": [command.arguments_of(self._side.name) for command in spec.commands],
             "files": dict(spec.files),
             "keeps": [name for name, _ in spec.keeps],
         }

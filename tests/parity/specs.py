@@ -12,6 +12,10 @@ import json
 import shlex
 from dataclasses import dataclass
 
+OLD, NEW = "old", "new"
+# Options that had another name: how they were written, and how they are.
+RENAMED = (("--weights channel", "--granularity channel"),)
+
 
 @dataclass(frozen=True)
 class Command:
@@ -31,6 +35,13 @@ class Command:
     def arguments(self) -> list[str]:
         """The words of the command line."""
         return shlex.split(self.line)
+
+    def arguments_of(self, side: str) -> list[str]:
+        """Return the words of the command line as a side has them: an option may have had another name."""
+        line = self.line
+        for old, new in RENAMED:
+            line = line.replace(new, old) if side == OLD else line
+        return shlex.split(line)
 
 
 @dataclass(frozen=True)
@@ -239,7 +250,7 @@ QUANTIZATION = (
     ),
     _runs(
         "quantize-config",
-        "quantize --scheme dq-int8 --config gc-abs --weights channel --epochs 3 --finetune-epochs 2",
+        "quantize --scheme dq-int8 --config gc-abs --granularity channel --epochs 3 --finetune-epochs 2",
         "quantize --scheme dq-int4 --observer per --draw layer --protect 0.1 --protect-more 0.2 --epochs 3"
         " --finetune-epochs 1",
         "quantize --scheme qat-int4 --gradient gc --calibration mse --epochs 3 --finetune-epochs 1",

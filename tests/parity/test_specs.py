@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
+import typer
 from typer.main import get_command
 
 from gnncompress.cli import app
@@ -21,7 +23,9 @@ def test_names_are_unique_and_plain() -> None:
 
 
 def test_every_command_is_touched() -> None:
-    inner = {name: getattr(command, "commands", {}) for name, command in get_command(app).commands.items()}  # type: ignore[attr-defined]
+    root: Any = get_command(app)
+    context = typer.Context(root)
+    inner = {name: getattr(root.resolve_command(context, [name])[1], "commands", {}) for name in root.commands}
     known = {(name, *more) for name in inner for more in ([(one,) for one in inner[name]] or [()])}
     assert ("checkpoint", "inspect") in known
     touched = {tuple(command.arguments[: 2 if inner.get(command.arguments[0]) else 1]) for command in COMMANDS}
@@ -62,7 +66,7 @@ def test_every_choice_is_touched(option: str, wanted: set[str]) -> None:
             "--keep-float",
             "--prune-sparsity",
             "--head-bits",
-            "--weights",
+            "--granularity",
             "--official-protocol",
             "--groups",
             "--config",
