@@ -18,7 +18,7 @@ import torch
 
 import gnncompress
 from gnncompress.experiments.building import load_task, new_model
-from gnncompress.experiments.resolve import resolve
+from gnncompress.experiments.resolve import WorkloadChoices, resolve_workload
 
 ROUNDS = 300
 
@@ -26,9 +26,9 @@ ROUNDS = 300
 def main() -> None:
     """Time the three models and print the medians."""
     torch.set_num_threads(1)
-    spec = resolve(workload="gin-proteins")
-    task = load_task(spec, None)
-    dense = new_model(spec, task).eval()
+    workload = resolve_workload(WorkloadChoices(workload="gin-proteins"), seed=0)
+    task = load_task(workload, None)
+    dense = new_model(workload, task).eval()
     masked, pruned = copy.deepcopy(dense), copy.deepcopy(dense)
     gnncompress.prune(masked, "global", 0.5)
     gnncompress.make_permanent(masked)

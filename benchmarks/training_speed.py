@@ -13,7 +13,7 @@ import time
 import torch
 
 from gnncompress.experiments.building import load_task, new_model
-from gnncompress.experiments.resolve import resolve
+from gnncompress.experiments.resolve import WorkloadChoices, resolve_workload
 from gnncompress.tasks.link_prediction import LinkPrediction
 from gnncompress.tasks.node_classification import NodeClassification
 from gnncompress.tasks.training import train
@@ -24,19 +24,19 @@ EPOCHS = 200
 
 def measure(workload: str) -> None:
     """Print both medians and their ratio."""
-    spec = resolve(workload=workload)
-    recipe = dataclasses.replace(spec.recipe, epochs=EPOCHS, patience=EPOCHS)
-    sparse, dense = load_task(spec, None), load_task(spec, None)
+    resolved = resolve_workload(WorkloadChoices(workload=workload), seed=0)
+    recipe = dataclasses.replace(resolved.recipe, epochs=EPOCHS, patience=EPOCHS)
+    sparse, dense = load_task(resolved, None), load_task(resolved, None)
     assert isinstance(dense, (NodeClassification, LinkPrediction))
     dense.data.x = dense.data.x.to_dense()
     samples: dict[str, list[float]] = {"sparse features": [], "dense features": []}
     for _ in range(REPETITIONS):
         for name, task in zip(samples, (sparse, dense), strict=True):
-            model = new_model(spec, task)
+            model = new_model(resolved, task)
             started = time.process_time()
-            train(model, task, recipe, spec.seed, "train")
+            train(model, task, recipe, resolved.seed, "train")
             samples[name].append(time.process_time() - started)
-    print(f"{workload}, {spec.model}")
+    print(f"{workload}, {resolved.model}")
     for name, times in samples.items():
         median = statistics.median(times)
         print(f"  {name:16s} {median:6.2f} CPU-s for {EPOCHS} epochs, {1000 * median / EPOCHS:5.1f} ms an epoch")

@@ -11,33 +11,50 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from gnncompress.checkpoints import load_checkpoint, save_checkpoint
+    from gnncompress.compression import CompressionMethod, CompressionResult, option
     from gnncompress.errors import GnncompressError
     from gnncompress.experiments.api import experiment
     from gnncompress.experiments.comparing import compare
     from gnncompress.experiments.restoring import load_model
     from gnncompress.profiling.phase import profile
-    from gnncompress.pruning import lottery, make_permanent, prune, sensitivity
+    from gnncompress.pruning import make_permanent, prune
+    from gnncompress.pruning.l2 import L2Regularization
+    from gnncompress.pruning.lottery import LotteryTicket, lottery
+    from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning
+    from gnncompress.pruning.sensitivity import LayerSensitivity, sensitivity
+    from gnncompress.pruning.structured.method import StructuredPruning
     from gnncompress.quantization import calibrate, freeze, prepare
     from gnncompress.quantization.lowering import to_compiled, to_integer
+    from gnncompress.quantization.method import Quantization
     from gnncompress.reporting import read_results, recommend, summarize, verdicts
 
 _EXPORTS = {
+    "CompressionMethod": "gnncompress.compression",
+    "CompressionResult": "gnncompress.compression",
+    "FineGrainedPruning": "gnncompress.pruning.magnitude",
+    "GlobalPruning": "gnncompress.pruning.magnitude",
     "GnncompressError": "gnncompress.errors",
+    "L2Regularization": "gnncompress.pruning.l2",
+    "LayerSensitivity": "gnncompress.pruning.sensitivity",
+    "LotteryTicket": "gnncompress.pruning.lottery",
+    "Quantization": "gnncompress.quantization.method",
+    "StructuredPruning": "gnncompress.pruning.structured.method",
     "calibrate": "gnncompress.quantization",
     "compare": "gnncompress.experiments.comparing",
     "experiment": "gnncompress.experiments.api",
     "freeze": "gnncompress.quantization",
     "load_checkpoint": "gnncompress.checkpoints",
     "load_model": "gnncompress.experiments.restoring",
-    "lottery": "gnncompress.pruning",
+    "lottery": "gnncompress.pruning.lottery",
     "make_permanent": "gnncompress.pruning",
+    "option": "gnncompress.compression",
     "prepare": "gnncompress.quantization",
     "profile": "gnncompress.profiling.phase",
     "prune": "gnncompress.pruning",
     "read_results": "gnncompress.reporting",
     "recommend": "gnncompress.reporting",
     "save_checkpoint": "gnncompress.checkpoints",
-    "sensitivity": "gnncompress.pruning",
+    "sensitivity": "gnncompress.pruning.sensitivity",
     "summarize": "gnncompress.reporting",
     "to_compiled": "gnncompress.quantization.lowering",
     "to_integer": "gnncompress.quantization.lowering",
@@ -45,7 +62,16 @@ _EXPORTS = {
 }
 
 __all__ = [
+    "CompressionMethod",
+    "CompressionResult",
+    "FineGrainedPruning",
+    "GlobalPruning",
     "GnncompressError",
+    "L2Regularization",
+    "LayerSensitivity",
+    "LotteryTicket",
+    "Quantization",
+    "StructuredPruning",
     "__version__",
     "calibrate",
     "compare",
@@ -55,6 +81,7 @@ __all__ = [
     "load_model",
     "lottery",
     "make_permanent",
+    "option",
     "prepare",
     "profile",
     "prune",

@@ -13,6 +13,21 @@ class UsageError(GnncompressError):
     exit_code = 2
 
 
+class ParameterError(UsageError):
+    """A parameter with a value that it cannot have; a command line says its flag in place of its name."""
+
+    def __init__(self, parameter: str, value: object, reason: str) -> None:
+        super().__init__(parameter, value, reason)
+        self.parameter, self.value, self.reason = parameter, value, reason
+
+    def told(self, name: str) -> str:
+        """Return the message with ``name`` for the parameter."""
+        return f"{name} {self.value}: {self.reason}" if str(self.value) else f"{name}: {self.reason}"
+
+    def __str__(self) -> str:
+        return self.told(self.parameter)
+
+
 class DatasetError(GnncompressError):
     """A data set that is missing, damaged or not what its declaration says."""
 

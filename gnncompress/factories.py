@@ -5,6 +5,7 @@ Such a file runs with the user's rights, as if they had typed ``python file.py``
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib
 import importlib.util
@@ -26,8 +27,11 @@ _INSTALLED = {"site-packages", "dist-packages"}
 
 
 def is_reference(name: str) -> bool:
-    """Say whether ``name`` points at code (``file.py:name``, ``module:name``) instead of naming a known thing."""
-    return ":" in name
+    """Say whether ``name`` points at code (``file.py:name``, ``module:name``) instead of naming a known thing.
+
+    So does a file without a name in it, for which whatever imports it says what is missing.
+    """
+    return ":" in name or name.endswith(".py")
 
 
 def load_reference(reference: str) -> Callable[..., Any]:
@@ -116,10 +120,27 @@ def _arguments(reference: str, factory: Callable[..., Any], offered: Mapping[str
 
 
 def _split(reference: str) -> tuple[str, str]:
+    if reference.endswith(".py"):
+        raise UsageError(f"{reference}: {_functions(Path(reference))}")
     place, _, name = reference.rpartition(":")
     if not place or not name.isidentifier():
         raise UsageError(f"{reference}: use file.py:name or package.module:name")
     return place, name
+
+
+def _functions(path: Path) -> str:
+    """Say which functions and classes a file has, without running it."""
+    try:
+        held = ast.parse(path.read_bytes()).body
+    except OSError:
+        return f"no such file as {path.resolve()}"
+    except (SyntaxError, ValueError) as error:
+        return f"is no Python ({error})"
+    names = [
+        one.name for one in held if isinstance(one, (ast.FunctionDef, ast.ClassDef)) and not one.name.startswith("_")
+    ]
+    example = names[0] if names else "build"
+    return f"name a function in it, such as {path}:{example}; it has: {', '.join(names) or 'none'}"
 
 
 def _path(place: str) -> Path | None:

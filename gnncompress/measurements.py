@@ -5,11 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, get_args
-
-if TYPE_CHECKING:
-    from torch import nn
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 COLUMNS = (
     "run_id",
@@ -40,6 +37,8 @@ NODES, LINKS, GRAPHS, MULTILABEL = TASKS = (
     "graph-classification",
     "multilabel-graph-classification",
 )
+# The metric that a user brings.
+OWN_METRIC = "score"
 # The figure a task is judged by: tables and comparisons read it from here.
 PRIMARY_METRIC = {NODES: "accuracy", LINKS: "roc_auc", GRAPHS: "accuracy", MULTILABEL: "roc_auc"}
 
@@ -82,12 +81,3 @@ def _csv_row(cells: Sequence[object]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\r\n").writerow(cells)  # cells with either character are quoted
     return text.getvalue().removesuffix("\r\n") + "\n"
-
-
-@dataclass
-class Compressed:
-    """What a method returns: the compressed model, what it measured, and what the user must be told."""
-
-    model: nn.Module
-    measurements: list[Measurement] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)

@@ -44,7 +44,7 @@ class Registry(Generic[E]):
         return iter({**self._installed(), **self._entries}.values())
 
     def __getitem__(self, name: str) -> E:
-        """Return the entry called ``name``.
+        """Return the entry called ``name``, in any case of letters; its own name is the one to write down.
 
         Raises:
             UsageError: with near-miss suggestions, when there is none.
@@ -55,11 +55,19 @@ class Registry(Generic[E]):
         return found
 
     def get(self, name: str) -> E | None:
-        """Return the entry called ``name``, or None."""
-        return self._entries.get(name) or self._installed().get(name)
+        """Return the entry called ``name``, in any case of letters, or None."""
+        found = self._entries.get(name) or _in_any_case(name, self._entries)
+        if found is not None:
+            return found
+        installed = self._installed()
+        return installed.get(name) or _in_any_case(name, installed)
 
     def _installed(self) -> dict[str, E]:
         return {point.name: point.load() for point in entry_points(group=self.group)}
+
+
+def _in_any_case(name: str, entries: dict[str, E]) -> E | None:
+    return next((entry for known, entry in entries.items() if known.casefold() == name.casefold()), None)
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

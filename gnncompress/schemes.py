@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from gnncompress.errors import UsageError
+from gnncompress.errors import ParameterError, UsageError
 from gnncompress.registry import unknown
 
 Kind = Literal["fp32", "ptq", "qat", "dq", "a2q"]
@@ -19,7 +19,8 @@ SCHEMES = ("fp32", *(f"{kind}-int{bits}" for kind in ("ptq", "qat", "dq") for bi
 CONFIGS = tuple(f"{gradient}-{observer}" for gradient in ("ste", "gc") for observer in ("abs", "mom", "per"))
 _USUAL = {"ptq": "ste-mom", "qat": "ste-mom", "dq": "ste-mom"}
 # How a quantized model computes: in floats what few bits would give, or in whole numbers.
-SIMULATED, INTEGER = "simulated", "integer"
+SIMULATED: Literal["simulated"] = "simulated"
+INTEGER: Literal["integer"] = "integer"
 # How ranges are made of the batches of calibration: of several ways the one whose outputs are best, or one of them.
 AUTO, OBSERVER = "auto", "observer"
 CALIBRATIONS = (AUTO, "minmax", "percentile", "mse", OBSERVER)
@@ -29,14 +30,14 @@ _KINDS = {
     "config": ("ptq", "qat", "dq"),
     "observer": ("ptq", "qat", "dq"),
     "gradient": ("qat", "dq"),
-    "weights": ("ptq", "qat", "dq"),
+    "granularity": ("ptq", "qat", "dq"),
     "head_bits": ("ptq", "qat", "dq"),
     "draw": ("dq",),
     "protect": ("dq",),
     "protect_more": ("dq",),
     "groups": ("a2q",),
     "target_bits": ("a2q",),
-    "protocol": ("fp32", "qat", "dq", "a2q"),
+    "official_protocol": ("fp32", "qat", "dq", "a2q"),
     "keep_float": ("ptq", "qat", "dq", "a2q"),
     "execute": ("ptq", "qat", "dq"),
 }
@@ -48,14 +49,14 @@ class Scheme:
 
     kind: fp32 (not at all, the control), ptq (ranges from calibration only), qat, dq (with protected nodes), a2q
     (steps and bits are learnt). ``observer`` abs, mom or per and ``gradient`` ste or gc are those of ``Quantizer``.
-    ``calibration`` is how ``calibrate`` makes ranges of all batches: minmax, percentile, mse, observer (as ``observer``
-    makes them) or auto, the one of these with the least error of the model's output; a ptq scheme that is given an
-    observer is calibrated by it. ``weights`` have one grid a tensor or one a channel. Linear layers outside the
-    convolutions, such as those after pooling, have at least ``head_bits``. ``protect`` is the probability with which
-    the node of lowest degree is protected, nearly, and ``protect_more`` how much more that of the highest; a mask is
-    drawn for each ``draw``, a forward pass or a layer. ``groups`` is how many steps and bits A2Q's rows share; 0: each
-    row has its own, as the nodes of one graph may. ``target_bits`` is A2Q's memory target for each value, sign
-    included.
+    ``calibration`` is how ``calibrate`` makes ranges of all batches: minmax, percentile, mse, observer (as
+    ``observer`` makes them) or auto, the one of these with the least error of the model's output; a ptq scheme that
+    is given an observer is calibrated by it. ``granularity``: weights have one grid per tensor or per channel.
+    Linear layers outside the convolutions, such as those after pooling, have at least ``head_bits``. ``protect`` is
+    the probability with which the node of lowest degree is protected, nearly, and ``protect_more`` how much more
+    that of the highest; a mask is drawn for each ``draw``, a forward pass or a layer. ``groups`` is how many steps
+    and bits A2Q's rows share; 0: each row has its own, as the nodes of one graph may. ``target_bits`` is A2Q's
+    memory target for each value, sign included.
 
     Source: Tailor et al., Degree-Quant, ICLR 2021; Zhu et al., A2Q, ICLR 2023; configurations arXiv 2510.22058.
     Deviation: Degree-Quant gives all layers the same bits, which is head_bits=2 here. What a sum over the nodes of
@@ -68,7 +69,7 @@ class Scheme:
     observer: str = "abs"
     gradient: str = "ste"
     calibration: str = AUTO
-    weights: str = "tensor"
+    granularity: str = "tensor"
     head_bits: int = 8
     protect: float = 0.0
     protect_more: float = 0.1
@@ -133,7 +134,7 @@ def scheme(name: str, config: str | None = None, **settings: Any) -> Scheme:
             )
         settings["calibration"] = OBSERVER
     made = replace(made, **{key: value for key, value in settings.items() if value is not None})
-    choices = {"weights": ("tensor", "channel"), "draw": ("forward", "layer"), "calibration": CALIBRATIONS}
+    choices = {"granularity": ("tensor", "channel"), "draw": ("forward", "layer"), "calibration": CALIBRATIONS}
     for setting, known in choices.items():
         if getattr(made, setting) not in known:
             raise UsageError(unknown(setting, getattr(made, setting), known))
@@ -154,20 +155,22 @@ def configuration(
     """
     usual = _USUAL.get(name.split("-")[0])
     if config is not None and config not in CONFIGS:
-        raise UsageError(f"--config: {unknown('configuration', config, CONFIGS)}")
+        raise ParameterError("config", "", unknown("configuration", config, CONFIGS))
     for option, given, known in (("observer", observer, ("abs", "mom", "per")), ("gradient", gradient, ("ste", "gc"))):
         if given is not None and given not in known:
-            raise UsageError(f"--{option}: {unknown(option, given, known)}")
+            raise ParameterError(option, "", unknown(option, given, known))
         if given is not None and usual is None:
-            raise UsageError(f"--{option}: scheme {name} has no such option")
+            raise ParameterError(option, "", f"scheme {name} has no such option")
     if usual is not None and (observer or gradient):
         parts = (config or usual).split("-")
         made = f"{gradient or parts[0]}-{observer or parts[-1]}"
         if config not in (None, made):
-            raise UsageError(f"--config {config}: contradicts --observer or --gradient, which make it {made}")
+            raise ParameterError("config", config, f"contradicts observer or gradient, which make it {made}")
         config = made
     if config is not None and name.startswith("ptq") and calibration not in (None, OBSERVER):
-        raise UsageError(f"--calibration {calibration}: does not use the observer of {config}; leave one of them out")
+        raise ParameterError(
+            "calibration", calibration, f"does not use the observer of {config}; leave one of them out"
+        )
     # An observer that ptq is given takes the place of auto, whichever it is.
     return None if config == usual and not name.startswith("ptq") else config
 
@@ -201,5 +204,6 @@ def insist_on_options(name: str, settings: Iterable[str]) -> None:
     kind = name.split("-")[0]
     for setting in settings:
         if kind in _NAMES and kind not in _KINDS.get(setting, (kind,)):
-            flag = "official-protocol" if setting == "protocol" else setting.replace("_", "-")
-            raise UsageError(f"--{flag}: scheme {name} has no such option; it belongs to {', '.join(_KINDS[setting])}")
+            raise ParameterError(
+                setting, "", f"scheme {name} has no such option; it belongs to {', '.join(_KINDS[setting])}"
+            )

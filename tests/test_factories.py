@@ -24,7 +24,30 @@ def write(name: str, text: str) -> None:
 def test_names_are_told_from_references() -> None:
     assert is_reference("my_file.py:build")
     assert is_reference("package.module:build")
+    assert is_reference("my_file.py"), "a file, of which it is yet to be said what is meant in it"
     assert not is_reference("gcn")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "def build(): ...\ndef _hidden(): ...\nclass Net: ...\nVALUE = 1\n",
+            "mine.py: name a function in it, such as mine.py:build; it has: build, Net",
+        ),
+        ("raise SystemExit\n", "mine.py: name a function in it, such as mine.py:build; it has: none"),
+        ("def (\n", "mine.py: is no Python ("),
+        (None, "mine.py: no such file as "),
+    ],
+)
+def test_a_file_without_a_name_in_it_says_what_it_has(here: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        write("mine.py", text)
+    for wanted in (load_reference, source_digest):
+        with pytest.raises(UsageError) as caught:
+            wanted("mine.py")
+        assert str(caught.value).startswith(message)
+        assert "\n" not in str(caught.value)
 
 
 def test_files_and_what_lies_beside_them(here: Path) -> None:

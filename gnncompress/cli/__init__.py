@@ -5,9 +5,15 @@ Nothing here imports torch, so ``--help`` answers at once.
 
 from __future__ import annotations
 
+import inspect
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
 import gnncompress
 from gnncompress.cli import (
@@ -24,32 +30,81 @@ from gnncompress.cli import (
     train,
 )
 from gnncompress.cli.console import tell
-from gnncompress.errors import GnncompressError
+from gnncompress.cli.options import grouped
+from gnncompress.cli.then import take_following
+from gnncompress.errors import GnncompressError, ParameterError
 
 _INTERRUPTED = 130
 
+
+@dataclass(frozen=True)
+class _Command:
+    """A subcommand: a function with its examples and settings, or an application with subcommands of its own."""
+
+    function: Callable[..., Any] | None = None
+    examples: str | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    app: typer.Typer | None = None
+
+    @property
+    def help(self) -> str:
+        text = str(self.app.info.help) if self.app is not None else inspect.getdoc(self.function) or ""
+        return "\n\n".join(" ".join(paragraph.split()) for paragraph in text.split("\n\n"))  # lines of the terminal's
+
+    def application(self, name: str) -> typer.Typer:
+        if self.app is not None:
+            return self.app
+        assert self.function is not None
+        made = typer.Typer(add_completion=False, rich_markup_mode="rich")
+        settings = dict(self.settings)
+        made.command(name, help=self.help, epilog=self.examples, context_settings=settings)(grouped(self.function))
+        return made
+
+
+_COMMANDS = {
+    "train": _Command(train.train, train.EXAMPLES),
+    "prune": _Command(prune.prune, prune.EXAMPLES),
+    "quantize": _Command(quantize.quantize, quantize.EXAMPLES),
+    "sensitivity": _Command(sensitivity.sensitivity, sensitivity.EXAMPLES),
+    "lottery": _Command(lottery.lottery, lottery.EXAMPLES),
+    "report": _Command(report.report, report.EXAMPLES),
+    "compare": _Command(compare.compare, compare.EXAMPLES),
+    "profile": _Command(profile.profile, profile.EXAMPLES, profile.SETTINGS),
+    "doctor": _Command(doctor.doctor),
+    "checkpoint": _Command(app=checkpoint.app),
+    "workloads": _Command(listing.workloads),
+    "datasets": _Command(listing.datasets),
+    "models": _Command(listing.models),
+    "methods": _Command(listing.methods),
+}
+
+
+class _Lazy(TyperGroup):
+    """Makes a command's options when it is invoked, which imports the methods; to list it needs its help alone."""
+
+    def __init__(self, **about: Any) -> None:
+        listed = {name: TyperCommand(name=name, help=one.help, callback=None) for name, one in _COMMANDS.items()}
+        super().__init__(**{**about, "commands": listed})
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        return name, command if name is None else _made(name), rest
+
+
+@lru_cache
+def _made(name: str) -> Any:
+    return typer.main.get_command(_COMMANDS[name].application(name))
+
+
 app = typer.Typer(
     name="gnncompress",
+    cls=_Lazy,
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command("train", epilog=train.EXAMPLES)(train.train)
-app.command("prune", epilog=prune.EXAMPLES)(prune.prune)
-app.command("quantize", epilog=quantize.EXAMPLES)(quantize.quantize)
-app.command("sensitivity", epilog=sensitivity.EXAMPLES)(sensitivity.sensitivity)
-app.command("lottery", epilog=lottery.EXAMPLES)(lottery.lottery)
-app.command("report", epilog=report.EXAMPLES)(report.report)
-app.command("compare", epilog=compare.EXAMPLES)(compare.compare)
-app.command("profile", epilog=profile.EXAMPLES, context_settings=profile.SETTINGS)(profile.profile)
-app.command("doctor")(doctor.doctor)
-app.add_typer(checkpoint.app, name="checkpoint")
-app.command("workloads")(listing.workloads)
-app.command("datasets")(listing.datasets)
-app.command("models")(listing.models)
-app.command("methods")(listing.methods)
 
 
 def _version(wanted: bool) -> None:
@@ -82,11 +137,14 @@ def main(arguments: list[str] | None = None) -> None:
 
 def _run(arguments: list[str]) -> int:
     try:
-        code = app(arguments, standalone_mode=False)
+        code = app(take_following(arguments), standalone_mode=False)
     except GnncompressError as error:
         if "--debug" in arguments[: arguments.index("--") if "--" in arguments else None]:
             raise
-        return _say(str(error), error.exit_code)
+        text = error.told(_flag(error.parameter)) if isinstance(error, ParameterError) else str(error)
+        return _say(text, error.exit_code)
+    except typer.Exit as stop:
+        return int(stop.exit_code)
     except (KeyboardInterrupt, typer.Abort):
         code = _INTERRUPTED
     except typer.TyperException as error:
@@ -98,6 +156,14 @@ def _run(arguments: list[str]) -> int:
     if code == _INTERRUPTED:  # Typer turns Ctrl-C into this code and says nothing
         return _say("interrupted; finished runs are kept, the same command goes on from there", code)
     return code if isinstance(code, int) else 0
+
+
+# Flags that are not their parameter's name with dashes.
+_FLAGS = {"edges": "--prune-edges", "inference_batch": "--batch-size", "changes": "--set"}
+
+
+def _flag(parameter: str) -> str:
+    return _FLAGS.get(parameter, f"--{parameter.replace('_', '-')}")
 
 
 def _say(message: str, code: int) -> int:

@@ -11,6 +11,7 @@ import typer
 from gnncompress.cli import options
 
 app = typer.Typer(no_args_is_help=True, help="Look into packed checkpoints, make them, and restore models from them.")
+RUNS = Path("runs")
 Force = Annotated[bool, typer.Option("--force", help="Replace OUTPUT if it is there.")]
 MaxBytes = Annotated[
     int | None,
@@ -22,8 +23,9 @@ MaxBytes = Annotated[
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(help="A packed checkpoint.")],
+    file: Annotated[str, typer.Argument(help="A packed checkpoint, a run's folder, or the first digits of its id.")],
     max_bytes: MaxBytes = None,
+    runs: options.Runs = RUNS,
     as_json: options.Json = False,
     debug: options.Debug = False,
 ) -> None:
@@ -39,7 +41,7 @@ def inspect(
     from gnncompress.cli.tables import print_table
     from gnncompress.reporting.tables import Column
 
-    info = inspect_checkpoint(file, max_bytes)
+    info = inspect_checkpoint(_model(file, runs), max_bytes)
     if as_json:
         typer.echo(json.dumps(asdict(info)))
         return
@@ -75,30 +77,35 @@ def inspect(
 
 @app.command()
 def verify(
-    file: Annotated[Path, typer.Argument(help="A packed checkpoint.")],
+    file: Annotated[str, typer.Argument(help="A packed checkpoint, a run's folder, or the first digits of its id.")],
     max_bytes: MaxBytes = None,
+    runs: options.Runs = RUNS,
     debug: options.Debug = False,
 ) -> None:
     """Read every tensor of a packed checkpoint and check it against its checksum."""
     from gnncompress.checkpoints import inspect_checkpoint
     from gnncompress.cli.console import say
 
-    info = inspect_checkpoint(file, max_bytes)
-    say(f"{file}: format {info.version}, {len(info.tensors)} tensors, every checksum is right")
+    path = _model(file, runs)
+    info = inspect_checkpoint(path, max_bytes)
+    say(f"{path}: format {info.version}, {len(info.tensors)} tensors, every checksum is right")
 
 
 @app.command()
 def diff(
-    one: Annotated[Path, typer.Argument(help="A state_dict: packed, safetensors or torch.save.")],
-    other: Annotated[Path, typer.Argument(help="Another.")],
+    one: Annotated[
+        str, typer.Argument(help="A state_dict: packed, safetensors or torch.save; or a run's folder or first digits.")
+    ],
+    other: Annotated[str, typer.Argument(help="Another.")],
     max_bytes: MaxBytes = None,
+    runs: options.Runs = RUNS,
     debug: options.Debug = False,
 ) -> None:
     """Compare two files tensor by tensor, bit for bit; exit with 1 if they differ."""
     from gnncompress.checkpoints import differences, read_state_dict
     from gnncompress.cli.console import say
 
-    states = [read_state_dict(path, max_bytes) for path in (one, other)]
+    states = [read_state_dict(_model(name, runs), max_bytes) for name in (one, other)]
     found = differences(*states)
     for difference in found:
         say(f"{named(difference.name)}: {difference.what}")
@@ -152,22 +159,35 @@ def pack(
 
 @app.command()
 def unpack(
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A packed checkpoint.")],
+    source: Annotated[
+        str,
+        typer.Argument(metavar="INPUT", help="A packed checkpoint, a run's folder, or the first digits of its id."),
+    ],
     target: Annotated[
         Path,
         typer.Argument(metavar="OUTPUT", help="The dense state_dict to write: .pt, .pth or .safetensors."),
     ],
     max_bytes: MaxBytes = None,
     force: Force = False,
+    runs: options.Runs = RUNS,
     debug: options.Debug = False,
 ) -> None:
     """Restore the dense state_dict, bit for bit."""
     from gnncompress.checkpoints import load_checkpoint, write_state_dict
     from gnncompress.cli.console import say
 
-    _refuse_to_replace(source, target, force)
-    size = write_state_dict(load_checkpoint(source, max_bytes), target)
+    path = _model(source, runs)
+    _refuse_to_replace(path, target, force)
+    size = write_state_dict(load_checkpoint(path, max_bytes), target)
     say(f"{target}: {size:,} bytes")
+
+
+def _model(name: str, runs: Path) -> Path:
+    """Return the file that a path, or the first digits of an id, stands for."""
+    from gnncompress.experiments.finding import find_run, model_file
+    from gnncompress.experiments.store import MODEL
+
+    return model_file(find_run(name, runs, MODEL))
 
 
 def named(name: str) -> str:

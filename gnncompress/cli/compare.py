@@ -15,14 +15,17 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "Examples:\n\n"
-    "  gnncompress compare runs/0123456789abcdef runs/fedcba9876543210\n\n"
+    "  gnncompress compare 0123 fedc\n\n"
     "  gnncompress compare runs/0123456789abcdef/model.safetensors runs/fedcba9876543210/model.safetensors --quick"
 )
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(help="A run's folder, or its model.safetensors.", metavar="A")],
-    b: Annotated[Path, typer.Argument(help="Another run's, on the same data and split.", metavar="B")],
+    a: Annotated[
+        str,
+        typer.Argument(help="A run's folder, its model.safetensors, or the first digits of its id.", metavar="A"),
+    ],
+    b: Annotated[str, typer.Argument(help="Another run's, on the same data and split.", metavar="B")],
     rounds: Annotated[int, typer.Option("--rounds", min=5, help="Rounds of latency; each loads both anew.")] = 20,
     seconds: Annotated[float, typer.Option("--seconds", help="Seconds of latency a round.")] = 1.0,
     confidence: Annotated[float, typer.Option("--confidence", help="Of the intervals.")] = 0.99,
@@ -36,6 +39,7 @@ def compare(
     quick: options.Quick = False,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the order and the bootstrap.")] = 0,
     data_root: options.DataRoot = None,
+    runs: options.Runs = Path("runs"),
     trust: Annotated[bool, typer.Option("--trust", help="Run the code that specs of your own models name.")] = False,
     as_json: options.Json = False,
     debug: options.Debug = False,
@@ -47,7 +51,10 @@ def compare(
     """
     from gnncompress.experiments.comparing import Settings
     from gnncompress.experiments.comparing import compare as compare_runs
+    from gnncompress.experiments.finding import find_run
+    from gnncompress.experiments.store import SPEC
 
+    place_a, place_b = (find_run(name, runs, SPEC) for name in (a, b))
     settings = Settings(
         rounds=rounds,
         seconds=seconds,
@@ -58,7 +65,7 @@ def compare(
         energy_seconds=options.energy_seconds(energy_seconds, quick),
         seed=seed,
     )
-    found = compare_runs(a, b, data_root, settings, trust, _announce)
+    found = compare_runs(place_a, place_b, data_root, settings, trust, _announce)
     if as_json:
         typer.echo(json.dumps(found.to_dict()))
     else:

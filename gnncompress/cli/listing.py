@@ -70,11 +70,11 @@ def workloads() -> None:
 
 def methods() -> None:
     """List the compression methods."""
-    from gnncompress.experiments.methods import METHODS
+    from gnncompress.methods import methods as all_methods
 
     print_table(
         _described("method", "what it does", "source"),
-        ((e.name, e.summary, e.citation) for e in METHODS),
+        ((e.name, e.summary, e.citation) for e in all_methods()),
         PIPED,
     )
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,86 +22,68 @@ EXAMPLES = (
 
 
 def lottery(
-    rounds: Annotated[int, typer.Option("--rounds", min=1, help="How many rounds of pruning.")] = 5,
-    rate: Annotated[float, typer.Option("--rate", help="Fraction of the remaining weights that a round takes.")] = 0.2,
+    *,
+    what: options.FiveSeeds,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=1, rich_help_panel=options.HOW, help="How many rounds of pruning.")
+    ] = 5,
+    rate: Annotated[
+        float,
+        typer.Option(
+            "--rate", rich_help_panel=options.HOW, help="Fraction of the remaining weights that a round takes."
+        ),
+    ] = 0.2,
     rewind: Annotated[
         int,
-        typer.Option("--rewind", min=0, help="Return to the weights after so many epochs; 0: to the initial ones."),
+        typer.Option(
+            "--rewind",
+            min=0,
+            rich_help_panel=options.HOW,
+            help="Return to the weights after so many epochs; 0: to the initial ones.",
+        ),
     ] = 0,
     prune_edges: Annotated[
         float,
         typer.Option(
-            "--prune-edges", help="Also learn which edges go, this fraction of the remaining ones a round (node tasks)."
+            "--prune-edges",
+            rich_help_panel=options.HOW,
+            help="Also learn which edges go, this fraction of the remaining ones a round (node tasks).",
         ),
     ] = 0.0,
     margin: Annotated[
-        float, typer.Option("--margin", min=0, help="How far below the dense model a winning ticket may be.")
+        float,
+        typer.Option(
+            "--margin",
+            min=0,
+            rich_help_panel=options.HOW,
+            help="How far below dense models a winning ticket may be.",
+        ),
     ] = 0.01,
-    workload: options.Workload = None,
-    dataset: options.Dataset = None,
-    model: options.Model = None,
-    task: options.Task = None,
-    split: options.Split = None,
-    split_seed: options.SplitSeed = None,
-    features: options.Features = None,
-    seeds: options.Seeds = 5,
-    seed: options.Seed = 0,
-    epochs: options.Epochs = None,
-    changes: options.Set = None,
-    device: options.Device = "auto",
-    threads: options.Threads = 1,
-    energy: options.Energy = "auto",
-    energy_seconds: options.EnergySeconds = None,
-    quick: options.Quick = False,
-    country: options.Country = "",
-    batch_size: options.BatchSize = 0,
-    data_root: options.DataRoot = None,
-    output: options.Output = Path("runs"),
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
+    training: options.Training,
+    measuring: options.Measuring,
+    output: options.Output,
 ) -> None:
     """Look for lottery tickets: prune in rounds, rewind, retrain, and compare with three controls over seeds.
 
     The verdict on a sparsity is yes, no or undecided, with its p-value: is the ticket as good as the dense model, and
     better than the same ticket re-initialized and than a random mask?
     """
-    from gnncompress.cli.running import run_all
-    from gnncompress.experiments.changes import parse_changes
-    from gnncompress.experiments.lottery import lottery_specs
+    from gnncompress.cli.running import again, run_all
+    from gnncompress.experiments.lottery import lottery_chains
+    from gnncompress.pruning.lottery import LotteryTicket
 
-    specs = lottery_specs(
-        rounds,
-        range(seed, seed + seeds),
-        rate,
-        rewind,
-        prune_edges,
-        workload=workload,
-        dataset=dataset,
-        model=model,
-        task=task,
-        split=split,
-        split_seed=split_seed,
-        features=features,
-        epochs=epochs,
-        changes=parse_changes(changes or []),
-        device=device,
-        threads=threads,
-        energy=energy,
-        energy_seconds=options.energy_seconds(energy_seconds, quick),
-        country=country,
-        inference_batch=batch_size,
-        data_root=data_root,
-    )
-    outcome = run_all(specs, output, data_root, quiet, debug)
+    first = LotteryTicket(round=1, rate=rate, rewind=rewind, edges=prune_edges)
+    choices = options.workload_choices(what, training)
+    chains = lottery_chains(rounds, what.numbers, first, choices, measuring.choices())
+    outcome = run_all(again(chains, output.output) if measuring.remeasure else chains, what.data_root, output)
     if outcome.failed:
         raise typer.Exit(1)
     from gnncompress.reporting.lottery import lottery_scores, verdicts
     from gnncompress.reporting.results import read_results
 
-    rows = read_results(output, only={spec.run_id for spec in specs})
+    rows = read_results(output.output, only={chain.id for chain in chains})
     table = verdicts(lottery_scores(rows), margin)
-    if as_json:
+    if output.as_json:
         typer.echo(json.dumps({"rounds": table.astype(object).where(table.notna(), None).to_dict(orient="records")}))
     else:
         _print(table, rows)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gnncompress.cli import options
-from gnncompress.errors import UsageError
+from gnncompress.cli import completing, options
+from gnncompress.cli.then import following
+from gnncompress.errors import ParameterError
+
+if TYPE_CHECKING:
+    from gnncompress.compression import CompressionMethod
 
 EXAMPLES = (
     "Examples:\n\n"
@@ -20,128 +24,89 @@ EXAMPLES = (
 )
 
 
+def _options() -> type:
+    from gnncompress.cli.method_options import method_options
+
+    return method_options("prune")
+
+
+PruneOptions = Annotated[Any, options.Made(_options)]
+
+
 def prune(
+    what: options.What,
+    how: PruneOptions,
+    training: options.Training,
+    finetuning: options.Finetuning,
+    measuring: options.Measuring,
+    output: options.Output,
     method: Annotated[
         str | None,
         typer.Option(
-            "--method", help="How to prune; see 'gnncompress methods'. Default: global, or as --allocation has it."
+            "--method",
+            rich_help_panel=options.HOW,
+            autocompletion=completing.methods,
+            help="How to prune; see 'gnncompress methods'. Default: global, or as --allocation has it.",
         ),
     ] = None,
-    sparsity: Annotated[
-        str | None,
+    own: Annotated[
+        list[str] | None,
         typer.Option(
-            "--sparsity",
-            "-s",
-            help="Fraction of zeros: 0.5, 0.1,0.5,0.9 or 0:0.9:0.1; 0 is the base model. For structured: fraction of "
-            "parameters removed. Default: 0.5; the allocation file's; 0 for l2.",
-        ),
-    ] = None,
-    allocation: Annotated[
-        str | None,
-        typer.Option("--allocation", help="Who loses how much: uniform, global, erk, lamp-score or a file of budgets."),
-    ] = None,
-    importance: Annotated[
-        str | None,
-        typer.Option(
-            "--importance", help="magnitude, gradient, taylor or random; for structured l1, l2, taylor or random."
-        ),
-    ] = None,
-    min_keep: Annotated[
-        float | None, typer.Option("--min-keep", help="Fraction of its weights that every layer keeps at least.")
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option("--steps", min=1, help="Prune and fine-tune in so many steps, sparsity rising by a cubic."),
-    ] = None,
-    rate: Annotated[
-        str | None,
-        typer.Option("--rate", help="L2 rates: 1e-3, 0,1e-4,0.1, 0.1:0.9:0.1, or paper for its 19."),
-    ] = None,
-    finetune: Annotated[bool, typer.Option("--finetune/--no-finetune", help="Train on under the masks.")] = True,
-    finetune_epochs: Annotated[
-        int | None,
-        typer.Option(
-            "--finetune-epochs",
-            min=1,
-            help="Most epochs of fine-tuning. Default: half as many as training has; for structured as many.",
+            "--option",
+            rich_help_panel=options.HOW,
+            help="An option of a method of your own, name=value; repeatable.",
         ),
     ] = None,
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Only list what would be pruned, layer by layer, and what never is.")
+        bool,
+        typer.Option(
+            "--dry-run", rich_help_panel=options.OUTPUT, help="Only list what could be pruned, layer by layer, and why."
+        ),
     ] = False,
-    workload: options.Workload = None,
-    dataset: options.Dataset = None,
-    model: options.Model = None,
-    task: options.Task = None,
-    split: options.Split = None,
-    split_seed: options.SplitSeed = None,
-    features: options.Features = None,
-    seeds: options.Seeds = 1,
-    seed: options.Seed = 0,
-    epochs: options.Epochs = None,
-    changes: options.Set = None,
-    device: options.Device = "auto",
-    threads: options.Threads = 1,
-    energy: options.Energy = "auto",
-    energy_seconds: options.EnergySeconds = None,
-    quick: options.Quick = False,
-    country: options.Country = "",
-    batch_size: options.BatchSize = 0,
-    data_root: options.DataRoot = None,
-    output: options.Output = Path("runs"),
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
 ) -> None:
     """Prune a trained model, fine-tune it, pack it and measure it; each sparsity, rate and seed is a run of its own.
 
-    The base model of each seed is trained once, measured, and reused by every method and sparsity. So is its control
-    where fine-tuning is on: the base model, not pruned, and trained on for as many epochs.
+    The base model of each seed is trained once, and reused by every method and sparsity. So is its control where
+    fine-tuning is on: the base model, not pruned, and trained on for as many epochs. --then quantize --scheme dq-int8
+    goes on from the pruned model.
     """
     from gnncompress.cli.running import carry_out
-    from gnncompress.experiments.changes import parse_changes
-    from gnncompress.experiments.levels import parse_rates, sparsities
-    from gnncompress.experiments.methods import METHODS
     from gnncompress.experiments.resolve import resolve
 
-    if method is not None and METHODS[method].study:
-        raise UsageError(f"--method {method}: use 'gnncompress {method}', which runs all of it")
-    specs = [
-        resolve(
-            workload=workload,
-            dataset=dataset,
-            model=model,
-            task=task,
-            split=split,
-            split_seed=split_seed,
-            features=features,
-            method=method,
-            sparsity=level,
-            allocation=allocation,
-            importance=importance,
-            min_keep=min_keep,
-            steps=steps,
-            rate=one_rate,
-            seed=number,
-            finetune=finetune,
-            epochs=epochs,
-            finetune_epochs=finetune_epochs,
-            changes=parse_changes(changes or []),
-            device=device,
-            threads=threads,
-            energy=energy,
-            energy_seconds=options.energy_seconds(energy_seconds, quick),
-            country=country,
-            inference_batch=batch_size,
-            data_root=data_root,
-        )
-        for number in range(seed, seed + seeds)
-        for one_rate in (parse_rates(rate) if rate is not None else [None])
-        for level in sparsities(sparsity, method, allocation)
+    choices, measure = options.workload_choices(what, training), measuring.choices()
+    chains = [
+        resolve(choices, seed, [one, *following()], finetuning.choices(), measure)
+        for seed in what.numbers
+        for one in methods_asked(method, how, own or ())
     ]
     if dry_run:
         from gnncompress.cli.plan import show_plan
 
-        show_plan(max(specs, key=lambda spec: spec.sparsity), data_root)
+        show_plan(max(chains, key=lambda chain: chain.sparsity), what.data_root)
         return
-    carry_out(specs, output, data_root, as_json, quiet, debug)
+    carry_out(chains, what.data_root, output, measuring.remeasure)
+
+
+def methods_asked(method: str | None, how: PruneOptions, own: Sequence[str] = ()) -> list[CompressionMethod]:
+    """Return the method that --method and --allocation name, for each of the values asked for.
+
+    ``own`` are options, as name=value, of a method that is not the package's.
+
+    Raises:
+        UsageError: if the two contradict each other, or a value cannot be.
+    """
+    from gnncompress.cli.method_options import given_options, named_values, one_for_each
+    from gnncompress.experiments.allocation import ALLOCATIONS, read_allocation_of, with_allocation
+    from gnncompress.factories import is_reference
+    from gnncompress.methods import find_method
+
+    given = given_options(how)
+    allocation = given.pop("allocation", None)
+    folded = method if method is None or is_reference(method) else method.lower()
+    name, allocated = with_allocation(folded, allocation)
+    kind = find_method(name)
+    if kind.command != "prune":
+        raise ParameterError("method", name, f"use 'gnncompress {kind.command}', which runs all of it")
+    if allocation is not None and allocation not in ALLOCATIONS and "sparsity" not in given:
+        given["sparsity"] = str(read_allocation_of(allocation).sparsity)
+    return list(one_for_each(name, {**given, **allocated, **named_values(kind, own)}))

@@ -14,11 +14,17 @@ EXAMPLES = "Examples:\n\n  gnncompress report\n\n  gnncompress report runs --for
 
 
 def report(
-    runs: Annotated[Path, typer.Argument(help="Folder of runs, one run's folder, or a results.csv.")] = Path("runs"),
+    place: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUNS", help="Folder of runs, one run's folder, the first digits of its id, or a results.csv."
+        ),
+    ] = "runs",
     style: Annotated[str, typer.Option("--format", "-f", help="table, markdown, csv, latex or json.")] = "table",
     target: Annotated[
         Path | None, typer.Option("--output", "-o", help="Write to this file instead of standard output.")
     ] = None,
+    runs: options.Runs = Path("runs"),
     debug: options.Debug = False,
 ) -> None:
     """Print a table of finished runs: a row per method and sparsity, quality as mean ± std over seeds.
@@ -28,6 +34,8 @@ def report(
     from gnncompress.cli.console import tell
     from gnncompress.cli.tables import print_whole, width
     from gnncompress.errors import UsageError
+    from gnncompress.experiments.finding import find_run
+    from gnncompress.experiments.store import RESULTS
     from gnncompress.files import write_text
     from gnncompress.registry import unknown
     from gnncompress.reporting.render import FORMATS, render, terminal_tables
@@ -38,7 +46,7 @@ def report(
         raise UsageError(unknown("format", style, FORMATS))
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("always")
-        summary = summarize(read_results(runs))
+        summary = summarize(read_results(find_run(place, runs, RESULTS)))
     for warning in dict.fromkeys(str(one.message) for one in said):
         tell("warning", warning)
     if style == "table" and target is None:

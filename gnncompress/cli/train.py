@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from gnncompress.cli import options
 
 EXAMPLES = (
@@ -11,60 +9,16 @@ EXAMPLES = (
     "  gnncompress train\n\n"
     "  gnncompress train --workload cora-link --seeds 5\n\n"
     "  gnncompress train -d mutag -m gin --split stratified-kfold\n\n"
-    "  gnncompress train -d my_file.py:load -m my_file.py:build"
+    "  gnncompress train -d my_file.py:load -m my_file.py:build --train my_file.py:train --score my_file.py:score"
 )
 
 
-def train(
-    workload: options.Workload = None,
-    dataset: options.Dataset = None,
-    model: options.Model = None,
-    task: options.Task = None,
-    split: options.Split = None,
-    split_seed: options.SplitSeed = None,
-    features: options.Features = None,
-    seeds: options.Seeds = 1,
-    seed: options.Seed = 0,
-    epochs: options.Epochs = None,
-    changes: options.Set = None,
-    device: options.Device = "auto",
-    threads: options.Threads = 1,
-    energy: options.Energy = "auto",
-    energy_seconds: options.EnergySeconds = None,
-    quick: options.Quick = False,
-    country: options.Country = "",
-    batch_size: options.BatchSize = 0,
-    data_root: options.DataRoot = None,
-    output: options.Output = Path("runs"),
-    as_json: options.Json = False,
-    quiet: options.Quiet = False,
-    debug: options.Debug = False,
-) -> None:
+def train(what: options.What, training: options.Training, measuring: options.Measuring, output: options.Output) -> None:
     """Train a base model and measure it."""
     from gnncompress.cli.running import carry_out
-    from gnncompress.experiments.changes import parse_changes
+    from gnncompress.cli.then import following
     from gnncompress.experiments.resolve import resolve
 
-    specs = [
-        resolve(
-            workload=workload,
-            dataset=dataset,
-            model=model,
-            task=task,
-            split=split,
-            split_seed=split_seed,
-            features=features,
-            seed=number,
-            epochs=epochs,
-            changes=parse_changes(changes or []),
-            device=device,
-            threads=threads,
-            energy=energy,
-            energy_seconds=options.energy_seconds(energy_seconds, quick),
-            country=country,
-            inference_batch=batch_size,
-            data_root=data_root,
-        )
-        for number in range(seed, seed + seeds)
-    ]
-    carry_out(specs, output, data_root, as_json, quiet, debug)
+    choices, measure = options.workload_choices(what, training), measuring.choices()
+    chains = [resolve(choices, seed, following(), measuring=measure) for seed in what.numbers]
+    carry_out(chains, what.data_root, output, measuring.remeasure)

@@ -47,6 +47,11 @@ def read_allocation(path: Path) -> AllocationFile:
         raise UsageError(f"--allocation {path}: cannot be read ({why(error)})") from error
 
 
+def read_allocation_of(text: str) -> AllocationFile:
+    """Return the budgets of a file that was named as an allocation."""
+    return read_allocation(Path(text))
+
+
 def write_allocation(path: Path, sparsity: float, layers: dict[str, float]) -> None:
     """Write a file of budgets."""
     write_json(path, AllocationFile(sparsity=sparsity, layers=layers).model_dump())

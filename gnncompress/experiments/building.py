@@ -1,75 +1,92 @@
-"""A spec's task and model, built."""
+"""A chain's task and model, built."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch import Tensor, nn
 from torch_geometric import seed_everything
 
+from gnncompress.compression import CompressionMethod
 from gnncompress.datasets import fingerprint, load_dataset
 from gnncompress.errors import DatasetError
-from gnncompress.experiments.methods import EXECUTE, METHODS, Setting
-from gnncompress.experiments.spec import NO_METHOD, RunSpec
+from gnncompress.experiments.stages import Workload
 from gnncompress.models import build_model, find_model
 from gnncompress.pruning.edges import KEEP, drop_edges
 from gnncompress.pruning.structured.surgery import fit
-from gnncompress.quantization.lowering import to_integer
-from gnncompress.schemes import INTEGER
 from gnncompress.tasks.base import Task
 from gnncompress.tasks.making import make_task
+from gnncompress.tasks.own import with_own
 
 
-def load_task(spec: RunSpec, data_root: Path | None) -> Task:
-    """Load the spec's data, transformed as its model wants it, as a task on its device.
+class Tasks:
+    """The tasks of a command: the latest few are kept, so that data are loaded once, not for every run."""
+
+    def __init__(self, data_root: Path | None, most: int = 2) -> None:
+        self._data_root, self._most = data_root, most
+        self._kept: dict[str, Task] = {}
+
+    def of(self, workload: Workload) -> Task:
+        """Return a workload's task, loaded or kept.
+
+        Raises:
+            DatasetError, TaskError: as ``load_task`` does.
+        """
+        same = {"recipe", "seed", "threads", "code", "arguments"}  # on which the task does not depend
+        key = workload.model_dump_json(exclude=same)
+        task = self._kept.pop(key, None)
+        if task is None:
+            while len(self._kept) >= self._most:
+                self._kept.pop(next(iter(self._kept)))
+            task = load_task(workload, self._data_root)
+        self._kept[key] = task
+        return task
+
+
+def load_task(workload: Workload, data_root: Path | None) -> Task:
+    """Load the workload's data, transformed as its model wants it, as a task on its device.
 
     Raises:
-        DatasetError: if the data set is not the one that the spec was made for.
+        DatasetError: if the data set is not the one that the run was asked for.
+        TaskError: if data, split and model do not fit together.
     """
-    if fingerprint(spec.dataset, data_root) != spec.data:
-        raise DatasetError(f"data set {spec.dataset}: its files have changed since the run was asked for; ask again")
-    loaded = load_dataset(spec.dataset, data_root)
-    transforms = find_model(spec.model).transforms
-    task = make_task(spec.task, loaded.as_list(), spec.split, spec.features, transforms, spec.device)
+    if fingerprint(workload.dataset, data_root) != workload.data:
+        raise DatasetError(
+            f"data set {workload.dataset}: its files have changed since the run was asked for; ask again"
+        )
+    loaded = load_dataset(workload.dataset, data_root)
+    transforms = find_model(workload.model).transforms
+    task = make_task(workload.task, loaded.as_list(), workload.split, workload.features, transforms, workload.device)
     task.notes = tuple(dict.fromkeys((*loaded.notes, *task.notes)))
-    return task
+    return with_own(task, workload.own)
 
 
-def new_model(spec: RunSpec, task: Task) -> nn.Module:
-    """Return the spec's model, freshly initialized from its seed, its lazy layers shaped by the data.
+def new_model(workload: Workload, task: Task) -> nn.Module:
+    """Return the workload's model, freshly initialized from its seed, its lazy layers shaped by the data.
 
     Raises:
         TaskError: if the model cannot take the data.
     """
-    seed_everything(spec.seed)
-    model = build_model(spec.model, task.features, task.outputs, spec.arguments).to(spec.device)
+    seed_everything(workload.seed)
+    model = build_model(workload.model, task.features, task.outputs, workload.arguments).to(workload.device)
     task.check(model)
     return model
 
 
-def load_model(spec: RunSpec, task: Task, state: Mapping[str, Tensor], verify: bool = True) -> nn.Module:
-    """Return the spec's model with the weights of ``state``, ready to infer; ``verify``: see ``to_integer``."""
-    model = rebuilt(new_model(spec, task), spec.method, spec.sparsity, spec.settings)
-    return executed(fill(model, state, reshapes(spec.method)), spec.settings, verify)
+def compressed_model(
+    workload: Workload, task: Task, methods: Sequence[CompressionMethod], state: Mapping[str, Tensor]
+) -> nn.Module:
+    """Return the workload's model with what ``methods`` made of its modules and the tensors of ``state``."""
+    model = rebuilt(new_model(workload, task), methods)
+    return fill(model, state, any(method.reshapes for method in methods))
 
 
-def rebuilt(model: nn.Module, method: str, sparsity: float, settings: Mapping[str, Setting]) -> nn.Module:
-    """Give a fresh model the modules that a method puts into it, so that it can take the method's tensors."""
-    if method == NO_METHOD or not METHODS[method].rebuilds:
-        return model
-    again: nn.Module = METHODS[method].load()(sparsity=sparsity, **settings).rebuilt(model)
-    return again
-
-
-def executed(model: nn.Module, settings: Mapping[str, Setting], verify: bool = True) -> nn.Module:
-    """Return what computes for a model: itself, or, if the settings say so, the same in whole numbers."""
-    return to_integer(model, verify) if settings.get(EXECUTE) == INTEGER else model
-
-
-def reshapes(method: str) -> bool:
-    """Say whether a method leaves tensors of other shapes than the model was built with."""
-    return method != NO_METHOD and METHODS[method].reshapes
+def rebuilt(model: nn.Module, methods: Sequence[CompressionMethod]) -> nn.Module:
+    """Give a fresh model the modules that methods put into it, so that it can take their tensors."""
+    for method in methods:
+        model = method.rebuilt(model)
+    return model
 
 
 def fill(model: nn.Module, state: Mapping[str, Tensor], reshaped: bool) -> nn.Module:

@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 from torch import nn
 
-from gnncompress.checkpoints import load_checkpoint
 from gnncompress.errors import ResultsError, UsageError
-from gnncompress.experiments.building import load_model, load_task
-from gnncompress.experiments.inference import inferring
-from gnncompress.experiments.spec import RunSpec
+from gnncompress.experiments.building import load_task
+from gnncompress.experiments.inference import inferring, runnable
+from gnncompress.experiments.legacy import chain_of
+from gnncompress.experiments.stages import Chain, Workload
 from gnncompress.experiments.store import MODEL, SPEC
 from gnncompress.factories import is_reference, source_digest
 from gnncompress.files import read_json, why
-from gnncompress.measurements import PRIMARY_METRIC
 from gnncompress.profiling.comparison import (
     Difference,
     difference,
@@ -65,6 +64,20 @@ class Compared:
             return "no difference shown"
         word, gap = self.words[self.difference.value > 0], abs(self.difference.value)
         return f"B is {math.exp(gap):.4g} times {word}" if self.ratio else f"B is {word} by {gap:.3g}"
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's name, its folder, and the chain that made it."""
+
+    run_id: str
+    folder: Path
+    chain: Chain
+
+    @property
+    def model(self) -> Path:
+        """The packed model."""
+        return self.folder / MODEL
 
 
 @dataclass
@@ -138,19 +151,18 @@ def compare(
     """
     settings = settings or Settings()
     root = Path(data_root) if data_root else None
-    folders = [_folder(Path(path)) for path in (a, b)]
-    specs = [_spec(folder, trust) for folder in folders]
-    _insist_on_the_same_items(folders, specs)
+    runs = [_run(_folder(Path(path)), trust) for path in (a, b)]
+    _insist_on_the_same_items(runs)
     seconds = 2 * settings.energy_windows * settings.energy_seconds
     on_start(settings.rounds * settings.seconds + (seconds if reads(open_meter(settings.energy)) else 0))
     start_server(["gnncompress.experiments.comparing"])
-    found: Comparison = isolated(_compare, specs, folders, root, settings)
+    found: Comparison = isolated(_compare, runs, root, settings)
     return found
 
 
-def _insist_on_the_same_items(folders: list[Path], specs: list[RunSpec]) -> None:
-    a, b = specs
-    which = f"{folders[0]} and {folders[1]} are not judged by the same items"
+def _insist_on_the_same_items(runs: list[Run]) -> None:
+    a, b = (run.chain.workload for run in runs)
+    which = f"{runs[0].folder} and {runs[1].folder} are not judged by the same items"
     for name in ("dataset", "data", "task"):
         if getattr(a, name) != getattr(b, name):
             raise UsageError(f"{which}: {name} {getattr(a, name)} and {getattr(b, name)}")
@@ -161,27 +173,28 @@ def _insist_on_the_same_items(folders: list[Path], specs: list[RunSpec]) -> None
         raise UsageError(f"{which}: their splits differ, {a.split.kind} and {b.split.kind}")
 
 
-def _compare(specs: list[RunSpec], folders: list[Path], root: Path | None, settings: Settings) -> Comparison:
+def _compare(runs: list[Run], root: Path | None, settings: Settings) -> Comparison:
     torch.set_num_threads(settings.threads)
-    tasks = [load_task(specs[0], root)]
+    workloads = [run.chain.workload for run in runs]
+    tasks = [load_task(workloads[0], root)]
     # Where data lie in memory changes speed, too, so that both models get the same if they can.
-    tasks.append(tasks[0] if _prepared_alike(*specs) else load_task(specs[1], root))
+    tasks.append(tasks[0] if _prepared_alike(*workloads) else load_task(workloads[1], root))
 
     def model(which: int, verify: bool = True) -> nn.Module:
-        return load_model(specs[which], tasks[which], load_checkpoint(folders[which] / MODEL), verify)
+        return runnable(runs[which].chain, tasks[which], runs[which].model, verify)
 
     def call(which: int) -> Callable[[], object]:
         timed = model(which, verify=False)
-        return inferring(tasks[which].inference(timed, settings.batch_size), specs[which].device)
+        return inferring(tasks[which].inference(timed, settings.batch_size), workloads[which].device)
 
     makers = [lambda: call(0), lambda: call(1)]
-    meter = open_meter(settings.energy, gpu=any(spec.device == "cuda" for spec in specs))
-    found = Comparison(specs[0].run_id, specs[1].run_id, settings.confidence, [])
-    found.notes += _note_on_one_run(specs, folders)
+    meter = open_meter(settings.energy, gpu=any(workload.device == "cuda" for workload in workloads))
+    found = Comparison(runs[0].run_id, runs[1].run_id, settings.confidence, [])
+    found.notes += _note_on_one_run(runs)
     found.figures += _quality(tasks, [model(0), model(1)], settings)
     if not found.figures:
-        found.notes.append(f"{PRIMARY_METRIC[tasks[0].name]}: has no value for these test items, and is not compared")
-    of_a, of_b = ((folder / MODEL).stat().st_size for folder in folders)
+        found.notes.append(f"{tasks[0].metric}: has no value for these test items, and is not compared")
+    of_a, of_b = (run.model.stat().st_size for run in runs)
     found.figures.append(Compared("checkpoint_size", "bytes", of_a, of_b, None, "measured"))
     before = Usage.now()
     rounds = interleaved(makers, settings.rounds, settings.seconds, Window(), settings.seed)
@@ -212,12 +225,13 @@ def _energy(joules: dict[str, tuple[NDArray[np.float64], str]], confidence: floa
     return figures, notes
 
 
-def _note_on_one_run(specs: list[RunSpec], folders: list[Path]) -> list[str]:
-    if specs[0].run_id != specs[1].run_id:
+def _note_on_one_run(runs: list[Run]) -> list[str]:
+    a, b = runs
+    if a.run_id != b.run_id:
         return []
-    alike = (folders[0] / MODEL).read_bytes() == (folders[1] / MODEL).read_bytes()
+    alike = a.model.read_bytes() == b.model.read_bytes()
     what = "with one model: differences are chance" if alike else "with models that differ: one was made anew"
-    return [f"{folders[0]} and {folders[1]} are one run, {specs[0].run_id}, {what}"]
+    return [f"{a.folder} and {b.folder} are one run, {a.run_id}, {what}"]
 
 
 def _notes_on_few(settings: Settings, energy: bool) -> list[str]:
@@ -231,13 +245,13 @@ def _notes_on_few(settings: Settings, energy: bool) -> list[str]:
     ]
 
 
-def _prepared_alike(a: RunSpec, b: RunSpec) -> bool:
+def _prepared_alike(a: Workload, b: Workload) -> bool:
     return (a.model, a.features, a.device) == (b.model, b.features, b.device)
 
 
 def _quality(tasks: list[Task], models: list[nn.Module], settings: Settings) -> list[Compared]:
     a, b = (task.predictions(model) for task, model in zip(tasks, models, strict=True))
-    metric = PRIMARY_METRIC[tasks[0].name]
+    metric = tasks[0].metric
     if not np.array_equal(a.truth, b.truth, equal_nan=a.truth.dtype.kind == "f"):
         raise UsageError("the runs' test items have other labels; compare runs of one data set and split")
     scores = a.score(a.truth, a.outputs), b.score(b.truth, b.outputs)
@@ -269,21 +283,28 @@ def _folder(path: Path) -> Path:
     return folder
 
 
-def _spec(folder: Path, trust: bool) -> RunSpec:
+def _run(folder: Path, trust: bool) -> Run:
     file = folder / SPEC
     try:
-        spec = RunSpec.model_validate(read_json(file))
-    except (OSError, ValueError, ValidationError) as error:
+        values = read_json(file)
+        earlier = "version" in values
+        chain = chain_of(values) if earlier else Chain.load(values)
+    except (OSError, ValueError, UsageError, ValidationError) as error:
         detail = one_line(why(error))[:200]
         raise ResultsError(
             f"{file}: is no spec of this version of gnncompress ({detail}); make the run again"
         ) from error
-    named = [name for name in (spec.model, spec.dataset) if is_reference(name)]
+    workload = chain.workload
+    digests = {workload.model: workload.code}
+    digests |= {reference: workload.own_code.get(name, "") for name, reference in workload.own.items()}
+    digests |= {stage.method: stage.code for stage in chain.compressions}
+    named = [name for name in (*digests, workload.dataset) if is_reference(name)]
     if named and not trust:
         raise ResultsError(f"{file}: names code, {' and '.join(named)}, which is run only with --trust")
-    if is_reference(spec.model) and source_digest(spec.model) != spec.code:
-        raise ResultsError(f"{file}: {spec.model} has changed since the run was made; make the run again")
-    return spec
+    for name, code in digests.items():
+        if is_reference(name) and source_digest(name) != code:
+            raise ResultsError(f"{file}: {name} has changed since the run was made; make the run again")
+    return Run(folder.resolve().name if earlier else chain.id, folder, chain)
 
 
 def _plain(one: Compared) -> dict[str, Any]:

@@ -3,30 +3,11 @@
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
-from pathlib import Path
 
 from gnncompress.errors import UsageError
-from gnncompress.experiments.allocation import ALLOCATIONS, read_allocation
-from gnncompress.experiments.methods import METHODS
 
-DEFAULT = "0.5"
 # The paper's 19 rates, table 17.
 PAPER_RATES = (0.0, 1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1e2, 1e3, 1e6)
-
-
-def sparsities(text: str | None, method: str | None, allocation: str | None) -> list[float]:
-    """Return the sparsities asked for, or those that method and allocation imply.
-
-    Raises:
-        UsageError: as ``parse_levels`` and ``read_allocation`` do.
-    """
-    if text is not None:
-        return parse_levels(text)
-    if allocation is not None and allocation not in ALLOCATIONS:
-        return [read_allocation(Path(allocation)).sparsity]
-    if method is not None and METHODS[method].trains:
-        return [0.0]
-    return parse_levels(DEFAULT)
 
 
 def parse_levels(text: str, option: str = "--sparsity") -> list[float]:

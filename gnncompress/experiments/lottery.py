@@ -2,42 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import get_args
 
-from gnncompress.errors import UsageError
-from gnncompress.experiments.methods import RATE
-from gnncompress.experiments.resolve import resolve
-from gnncompress.experiments.spec import RunSpec
+from gnncompress.compression import types_of
+from gnncompress.errors import ParameterError
+from gnncompress.experiments.resolve import FinetuneChoices, MeasureChoices, WorkloadChoices, resolve
+from gnncompress.experiments.stages import Chain
 from gnncompress.measurements import NODES
-from gnncompress.schedules import after_rounds
+from gnncompress.pruning.lottery import LotteryTicket
 
-ARMS = ("ticket", "reinit", "random")
+ARMS = get_args(types_of(LotteryTicket)["arm"])
 
 
-def lottery_specs(
-    rounds: int, seeds: range, rate: float = RATE, rewind: int = 0, edges: float = 0.0, **choices: Any
-) -> list[RunSpec]:
+def lottery_chains(
+    rounds: int, seeds: range, first: LotteryTicket, choices: WorkloadChoices, measuring: MeasureChoices
+) -> list[Chain]:
     """Return the runs of the dense model and of ``rounds`` rounds of every arm, for each seed.
 
+    ``first`` is a ticket of the first round, whose rates all have.
+
     Raises:
-        UsageError: if a rate or the rewinding epoch is out of range, or edges cannot be pruned in the task.
+        UsageError: if rewinding goes past the training, or edges cannot be pruned in the task.
     """
-    if not 0 < rate < 1:
-        raise UsageError(f"--rate {rate:g}: must be above 0 and below 1")
-    if not 0 <= edges < 1:
-        raise UsageError(f"--prune-edges {edges:g}: must be at least 0 and below 1")
-    specs = []
+    chains = []
     for seed in seeds:
-        dense = resolve(seed=seed, **choices)
-        if not 0 <= rewind < dense.recipe.epochs:
-            raise UsageError(f"--rewind {rewind}: training has {dense.recipe.epochs} epochs; choose an earlier one")
-        if edges and dense.task != NODES:
-            raise UsageError(f"--prune-edges: {dense.task} has no one graph; use a node-classification workload")
-        specs.append(dense)
-        settings = {"rate": rate, "rewind": rewind, "edges": edges, "finetune": False, **choices}
+        dense = resolve(choices, seed, measuring=measuring)
+        if first.rewind >= dense.workload.recipe.epochs:
+            epochs = dense.workload.recipe.epochs
+            raise ParameterError("rewind", first.rewind, f"training has {epochs} epochs; choose an earlier one")
+        if first.edges and dense.workload.task != NODES:
+            raise ParameterError(
+                "edges", "", f"{dense.workload.task} has no one graph; use a node-classification workload"
+            )
+        chains.append(dense)
         for number in range(1, rounds + 1):
-            level = after_rounds(number, rate)
-            specs += [
-                resolve(method="lottery", sparsity=level, seed=seed, arm=arm, round=number, **settings) for arm in ARMS
-            ]
-    return specs
+            for arm in ARMS:
+                ticket = LotteryTicket.of({**first.changed(), "round": number, "arm": arm})
+                chains.append(resolve(choices, seed, [ticket], FinetuneChoices(finetune=False), measuring))
+    return chains

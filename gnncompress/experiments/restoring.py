@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from inspect import signature
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from pydantic import BaseModel, Field, StrictInt, ValidationError, model_validator
@@ -14,16 +14,21 @@ from torch import Tensor, nn
 from gnncompress.checkpoints import read_checkpoint
 from gnncompress.checkpoints.files import one_line, shown
 from gnncompress.checkpoints.index import allowed_bytes
+from gnncompress.compression import CompressionMethod
 from gnncompress.errors import CheckpointError, GnncompressError, UsageError
-from gnncompress.experiments.building import fill, rebuilt, reshapes
-from gnncompress.experiments.methods import EXECUTE, METHODS, Setting
-from gnncompress.experiments.spec import NO_METHOD, SEEDS, RunSpec
+from gnncompress.experiments.building import fill, rebuilt
+from gnncompress.experiments.finding import model_file
+from gnncompress.experiments.legacy import executed_of, methods_of
+from gnncompress.experiments.stages import SEEDS, Chain
+from gnncompress.factories import is_reference
+from gnncompress.global_state import random_state_kept
+from gnncompress.methods import find_method
 from gnncompress.models import MODELS, build_model
 from gnncompress.models.registry import Argument
 from gnncompress.pruning.edges import KEEP
 from gnncompress.quantization import freeze_for, is_prepared
 from gnncompress.quantization.lowering import to_compiled, to_integer
-from gnncompress.quantization.prepare import quantizers
+from gnncompress.quantization.preparing import quantizers
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.registry import unknown
 from gnncompress.runtime.model import ProgramModel
@@ -31,7 +36,7 @@ from gnncompress.schemes import INTEGER, SIMULATED
 from gnncompress.tasks.base import Task
 
 # What computes for a model.
-_EXECUTED: dict[str, Callable[[nn.Module, bool], nn.Module]] = {
+EXECUTED: dict[str, Callable[[nn.Module, bool], nn.Module]] = {
     SIMULATED: lambda model, _: model,
     INTEGER: to_integer,
     "compiled": to_compiled,
@@ -40,11 +45,19 @@ _EXECUTED: dict[str, Callable[[nn.Module, bool], nn.Module]] = {
 _USUAL = 1024
 
 
+class Applied(BaseModel):
+    """A method by name, and its fields that differ from their defaults."""
+
+    method: str
+    config: dict[str, Any] = Field(default_factory=dict)
+
+
 class ModelCard(BaseModel):
     """How to rebuild a model, and where it comes from: what a run writes into its checkpoint's metadata.
 
-    ``features`` and ``outputs`` are the widths that the model was built with, ``run`` is the run's name. A file may be
-    forged: what no run can have is refused.
+    ``features`` and ``outputs`` are the widths that the model was built with, ``run`` is the run's name, ``compress``
+    are the methods that were applied. A file may be forged: what no run can have is refused. A method of the user's own
+    is never imported because a file names it.
     """
 
     run: str
@@ -54,30 +67,69 @@ class ModelCard(BaseModel):
     arguments: dict[str, Argument]
     features: StrictInt
     outputs: StrictInt
-    method: str
-    scheme: str
-    settings: dict[str, Setting] = Field(default_factory=dict)
+    compress: list[Applied] = Field(default_factory=list)
+    execute: Literal["simulated", "integer"] = SIMULATED
     sparsity: Annotated[float, Field(ge=0, lt=1)]
     seed: Annotated[int, Field(ge=0, lt=SEEDS)]
 
+    @model_validator(mode="before")
+    @classmethod
+    def _of_an_earlier_version(cls, values: Any) -> Any:
+        """Read the card of a version before chains: one method, its settings, and how it is executed among them."""
+        if not isinstance(values, Mapping) or "method" not in values:
+            return values
+        method, settings = values["method"], values.get("settings") or {}
+        if not isinstance(method, str) or not isinstance(settings, Mapping):
+            raise ValueError("method and settings are no name and no options")
+        applied = methods_of(method, settings, values.get("sparsity", 0))
+        return {
+            **{name: value for name, value in values.items() if name not in ("method", "scheme", "settings")},
+            "compress": [{"method": name, "config": config} for name, config in applied],
+            "execute": executed_of(settings),
+        }
+
     @model_validator(mode="after")
-    def _of_a_method(self) -> ModelCard:
-        known: Mapping[str, Setting] = {}
-        if self.method != NO_METHOD:
-            try:
-                known = METHODS[self.method].settings(self.settings)
-            except UsageError as error:
-                raise ValueError(str(error)) from error
-        if known != self.settings:
-            raise ValueError(f"method {self.method} has other settings")
+    def _of_methods(self) -> ModelCard:
+        try:
+            canonical = [
+                is_reference(one.method) or find_method(one.method).of(one.config).changed() == one.config
+                for one in self.compress
+            ]
+        except UsageError as error:
+            raise ValueError(str(error)) from error
+        if not all(canonical):
+            raise ValueError("a method has other options")
         return self
 
+    @property
+    def methods(self) -> list[CompressionMethod]:
+        """The methods that were applied.
 
-def card_of(spec: RunSpec, task: Task) -> dict[str, Any]:
-    """Return the metadata of a run's checkpoint."""
-    own = {"run": spec.run_id, "features": task.features, "outputs": task.outputs}
-    fields = spec.model_dump(include=set(ModelCard.model_fields) - own.keys())
-    return ModelCard.model_validate(fields | own).model_dump()
+        Raises:
+            UsageError: if one is of the user's own.
+        """
+        for one in self.compress:
+            if is_reference(one.method):
+                raise UsageError(f"method {one.method} is of your own")
+        return [find_method(one.method).of(one.config) for one in self.compress]
+
+
+def card_of(chain: Chain, task: Task) -> dict[str, Any]:
+    """Return the metadata of a checkpoint, that of a run or of a stage before."""
+    workload, measure = chain.workload, chain.measure
+    return ModelCard(
+        run=chain.id,
+        dataset=workload.dataset,
+        task=workload.task,
+        model=workload.model,
+        arguments=workload.arguments,
+        features=task.features,
+        outputs=task.outputs,
+        compress=[Applied(method=one.method, config=one.config) for one in chain.compressions],
+        execute=SIMULATED if measure is None else measure.execute,
+        sparsity=chain.sparsity,
+        seed=workload.seed,
+    ).model_dump(mode="json")
 
 
 def program_of(model: nn.Module) -> dict[str, Any]:
@@ -85,6 +137,7 @@ def program_of(model: nn.Module) -> dict[str, Any]:
     return {"program": str(model.program).splitlines()} if isinstance(model, ProgramModel) else {}
 
 
+@random_state_kept()
 def load_model(
     path: str | Path,
     build: Callable[[], nn.Module] | None = None,
@@ -93,7 +146,7 @@ def load_model(
     execute: str | None = None,
     verify: bool = True,
 ) -> nn.Module:
-    """Return the model in a packed checkpoint, in evaluation mode, with its weights.
+    """Return the model in a packed checkpoint, or in a run's folder, in evaluation mode, with its weights.
 
     A run's checkpoint says how to rebuild its model if that is one of the package's own. For any other ``build`` makes
     the model, in floats or prepared and frozen; code that a file names is never imported. ``reshaped`` says that
@@ -108,18 +161,20 @@ def load_model(
         UsageError: if ``build`` wants arguments or makes no model.
         QuantizationError, ExecutionError: if the model cannot be executed as ``execute`` says.
     """
-    if execute not in (None, *_EXECUTED):
-        raise UsageError(unknown("execute", str(execute), _EXECUTED))
+    if execute not in (None, *EXECUTED):
+        raise UsageError(unknown("execute", str(execute), EXECUTED))
+    path = model_file(Path(path))
     state, metadata = read_checkpoint(path, max_bytes)
     card = _card(metadata)
     told = card if isinstance(card, ModelCard) else None
     model = (_builder(path, card, state) if build is None else _own(build))()
     if not isinstance(model, nn.Module):
         raise UsageError(f"build returns a {type(model).__name__}; it must return a torch.nn.Module")
-    reshaped = (told is not None and reshapes(told.method)) if reshaped is None else reshaped
+    methods = _methods(path, told, model if build is not None else None)
+    reshaped = any(method.reshapes for method in methods) if reshaped is None else reshaped
     try:
-        if build is not None and told is not None and not is_prepared(model):
-            model = rebuilt(model, told.method, told.sparsity, told.settings)
+        if build is not None and not is_prepared(model):
+            model = rebuilt(model, methods)
         if is_prepared(model):
             freeze_for(model, state)
         _insist_on_fit(model, state, reshaped)
@@ -134,11 +189,23 @@ def load_model(
         raise CheckpointError(f"{path}: does not fit {type(model).__name__}: {one_line(error)}") from error
     _insist_on_ranges(path, model)
     if execute is not None or told is None:
-        return _EXECUTED[execute or SIMULATED](model, verify)
+        return EXECUTED[execute or SIMULATED](model, verify)
     try:
-        return _EXECUTED[str(told.settings.get(EXECUTE, SIMULATED))](model, verify)
+        return EXECUTED[told.execute](model, verify)
     except GnncompressError as error:
         raise CheckpointError(f"{path}: cannot be executed as it says: {one_line(error)}") from error
+
+
+def _methods(path: str | Path, card: ModelCard | None, own: nn.Module | None) -> list[CompressionMethod]:
+    """Return the methods that a card says were applied; those of the user's own rebuild what they did themselves."""
+    if card is None:
+        return []
+    if own is not None and any(is_reference(one.method) for one in card.compress):
+        return []
+    try:
+        return card.methods
+    except UsageError as error:
+        raise CheckpointError(f"{path}: {error}; give load_model(path, build=...) a function that makes it") from error
 
 
 def _insist_on_fit(model: nn.Module, state: Mapping[str, Tensor], reshaped: bool) -> None:
@@ -215,7 +282,7 @@ def _builder(path: str | Path, card: ModelCard | str, state: Mapping[str, Tensor
 
     def build() -> nn.Module:
         model = build_model(card.model, card.features, card.outputs, card.arguments)
-        return rebuilt(model, card.method, card.sparsity, card.settings)
+        return rebuilt(model, card.methods)
 
     try:
         with torch.device("meta"):

@@ -1,6 +1,6 @@
-"""The folder of runs: one sub-folder a run, there whole or not at all.
+"""The folder of runs: one sub-folder for each stage of a chain, there whole or not at all.
 
-A run is prepared in a staging folder and moved into place by one rename, under a lock of its own. A process
+A stage is prepared in a staging folder and moved into place by one rename, under a lock of its own. A process
 that is killed leaves at most a staging folder, which the next holder of that lock removes. The folders of locks and of
 staging are the store's own: where a link stands in their place, nothing is made or deleted through it.
 """
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from gnncompress.errors import ResultsError, UsageError
-from gnncompress.experiments.spec import RunSpec
+from gnncompress.experiments.stages import Chain
 from gnncompress.files import (
     insist_on_folder,
     insist_on_lockable,
@@ -28,15 +28,9 @@ from gnncompress.files import (
     write_json,
 )
 
-SPEC, ENVIRONMENT, RESULTS, MODEL, SAMPLES, ERROR = (
-    "spec.json",
-    "environment.json",
-    "results.csv",
-    "model.safetensors",
-    "samples.npz",
-    "error.json",
-)
-
+SPEC, ENVIRONMENT, MODEL, ERROR = "spec.json", "environment.json", "model.safetensors", "error.json"
+# The rows of a stage that makes a model; those of a run, what it was, and the raw samples of what was measured.
+COSTS, RESULTS, RUNS, SAMPLES = "costs.csv", "results.csv", "runs.csv", "samples.npz"
 
 _LOCKS, _STAGING = ".locks", ".staging"
 
@@ -53,32 +47,40 @@ class Store:
         for name in (_LOCKS, _STAGING):
             writable_folder(self._own(name), "--output")
 
-    def path(self, spec: RunSpec) -> Path:
-        """Return where the run's files are, or will be."""
-        return self.folder / spec.run_id
+    def path(self, chain: Chain) -> Path:
+        """Return where the files of the chain's last stage are, or will be."""
+        return self.folder / chain.id
 
-    def finished(self, spec: RunSpec) -> bool:
-        """Say whether the run is there, whole.
+    def finished(self, chain: Chain) -> bool:
+        """Say whether the chain's last stage is there, whole.
 
         Raises:
             ResultsError: if its folder cannot be looked into.
         """
         try:
-            return self.results(spec).is_file()
+            return (self.path(chain) / (COSTS if chain.measure is None else RESULTS)).is_file()
         except OSError as error:  # such as one that another user keeps to themselves
-            raise ResultsError(f"{self.path(spec)}: cannot be read ({why(error)}); choose another --output") from error
+            raise ResultsError(f"{self.path(chain)}: cannot be read ({why(error)}); choose another --output") from error
 
-    def results(self, spec: RunSpec) -> Path:
+    def results(self, chain: Chain) -> Path:
         """Return the results.csv of a finished run."""
-        return self.path(spec) / RESULTS
+        return self.path(chain) / RESULTS
 
-    def insist_on_room(self, spec: RunSpec) -> None:
+    def code(self, chain: Chain) -> str:
+        """Return the digest of the code that made the chain's last stage, empty if that is not known."""
+        try:
+            found = read_json(self.path(chain) / ENVIRONMENT).get("code", "")
+        except (OSError, ValueError):
+            return ""
+        return str(found)
+
+    def insist_on_room(self, chain: Chain) -> None:
         """Find out whether the run could be locked and stored, before there is something to lose.
 
         Raises:
             ResultsError: naming what is in the way.
         """
-        final, lock = self.path(spec), self._lock(spec)
+        final, lock = self.path(chain), self._lock(chain)
         try:
             insist_on_lockable(lock)
         except OSError as error:
@@ -92,18 +94,18 @@ class Store:
             ) from error
 
     @contextlib.contextmanager
-    def lock(self, spec: RunSpec) -> Iterator[None]:
+    def lock(self, chain: Chain) -> Iterator[None]:
         """Hold the run, so that no other process works on it; wait for one that does.
 
         Raises:
             ResultsError: if it cannot be locked.
         """
         self._own(_LOCKS)
-        with locked(self._lock(spec)):
+        with locked(self._lock(chain)):
             yield
 
     @contextlib.contextmanager
-    def staged(self, spec: RunSpec) -> Iterator[Path]:
+    def staged(self, chain: Chain) -> Iterator[Path]:
         """Yield an empty folder for the run's files; on success it becomes the run, on failure it is removed.
 
         The caller holds the run's lock, so whatever is staged there was left by a process that died. What a failed
@@ -112,8 +114,8 @@ class Store:
         Raises:
             ResultsError: naming what is in the way.
         """
-        self.insist_on_room(spec)
-        stage, final = self._own(_STAGING) / spec.run_id, self.path(spec)
+        self.insist_on_room(chain)
+        stage, final = self._own(_STAGING) / chain.id, self.path(chain)
         replaced = stage.with_name(f"{stage.name}.old")
         try:
             for left_over in (stage, replaced):
@@ -133,15 +135,15 @@ class Store:
                 remove(stage)
             raise
 
-    def fail(self, spec: RunSpec, error: BaseException) -> None:
+    def fail(self, chain: Chain, error: BaseException) -> None:
         """Record a failed run: its spec and error.json; it is tried again next time."""
-        with self.lock(spec):
-            if not self.finished(spec):
-                self._write_error(spec, error)
+        with self.lock(chain):
+            if not self.finished(chain):
+                self._write_error(chain, error)
 
-    def _write_error(self, spec: RunSpec, error: BaseException) -> None:
-        with self.staged(spec) as stage:
-            write_json(stage / SPEC, spec.model_dump(mode="json"))
+    def _write_error(self, chain: Chain, error: BaseException) -> None:
+        with self.staged(chain) as stage:
+            write_json(stage / SPEC, chain.dump())
             write_json(
                 stage / ERROR,
                 {
@@ -161,8 +163,8 @@ class Store:
         with contextlib.suppress(OSError):
             sync(final.parent)
 
-    def _lock(self, spec: RunSpec) -> Path:
-        return self.folder / _LOCKS / f"{spec.run_id}.lock"
+    def _lock(self, chain: Chain) -> Path:
+        return self.folder / _LOCKS / f"{chain.id}.lock"
 
     def _own(self, name: str) -> Path:
         """Return a folder of the store's own, made if need be.

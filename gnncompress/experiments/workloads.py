@@ -22,7 +22,7 @@ Features = Literal["auto", "raw", "one-hot", "standard"]
 
 
 @dataclass(frozen=True)
-class Workload:
+class NamedWorkload:
     """A data set, a task and a model, with how the data are split and what changes of the model's own arguments."""
 
     name: str
@@ -77,8 +77,8 @@ def _known(
     split: SplitSpec,
     features: Features = "auto",
     **arguments: Argument,
-) -> Workload:
-    return Workload(name, dataset, task, model, recipe_of(task, model), split, features, arguments)
+) -> NamedWorkload:
+    return NamedWorkload(name, dataset, task, model, recipe_of(task, model), split, features, arguments)
 
 
 def recipe_of(task: str, model: str) -> Recipe:
@@ -113,20 +113,22 @@ def workload(
     task: str | None = None,
     name: str | None = None,
     data_root: Path | None = None,
-) -> Workload:
+) -> NamedWorkload:
     """Return the workload called ``name``, or the known one that fits, or one built for ``dataset`` and ``model``.
 
     With a name, a model may still be chosen: it takes the named one's place, with its own recipe. Without anything it
-    is digits. A task may be named by its first word.
+    is digits. A task may be named by its first word. Names may be in any case.
 
     Raises:
         UsageError: if a name is unknown, or the choices contradict each other.
     """
+    task = task and task.lower()
     task = task and next((known for known in TASKS if known.startswith(f"{task}-")), task)
+    model = model and find_model(model).name
     if name is not None:
-        if name not in WORKLOADS:
+        if name.lower() not in WORKLOADS:
             raise UsageError(unknown("workload", name, WORKLOADS))
-        named = WORKLOADS[name]
+        named = WORKLOADS[name.lower()]
         meant = dataset and find_dataset(dataset, data_root).name
         for option, wanted, has in (("--dataset", meant, named.dataset), ("--task", task, named.task)):
             if wanted not in (None, has):
@@ -147,10 +149,10 @@ def workload(
     split, features = next(
         ((known.split, known.features) for known in fitting if known.task == task), (_SPLITS[task], "auto")
     )
-    return Workload(f"{entry.name}-{chosen}", entry.name, task, chosen, recipe_of(task, chosen), split, features)
+    return NamedWorkload(f"{entry.name}-{chosen}", entry.name, task, chosen, recipe_of(task, chosen), split, features)
 
 
-def _with_model(named: Workload, model: str) -> Workload:
+def _with_model(named: NamedWorkload, model: str) -> NamedWorkload:
     chosen = find_model(model).name
     return replace(
         named, name=f"{named.name}-{chosen}", model=chosen, recipe=recipe_of(named.task, chosen), arguments={}

@@ -22,6 +22,12 @@ _PACKAGES = (
 )
 
 
+def machine() -> str:
+    """Return what kind of machine this is: system, processor and cores, which measured numbers depend on."""
+    cores = psutil.cpu_count(logical=False) or psutil.cpu_count()
+    return f"{platform.system()} {platform.machine()}, {_processor() or 'unknown processor'}, {cores} cores"
+
+
 def environment(device: str, threads: int) -> dict[str, Any]:
     """Return the environment of a run as plain JSON values; what cannot be known is null."""
     return {

@@ -14,12 +14,11 @@ from torch_geometric.nn import MessagePassing
 
 from gnncompress.errors import PruningError, UsageError
 from gnncompress.masks import hold, parametrize_weights, prunable_parameters
-from gnncompress.measurements import Measurement
+from gnncompress.measurements import NODES, Measurement
 from gnncompress.pruning.allocation import ranked
 from gnncompress.pruning.edges import drop_edges
 from gnncompress.pruning.selection import keep_mask
 from gnncompress.tasks.base import Task
-from gnncompress.tasks.node_classification import NodeClassification
 from gnncompress.tasks.trainer import Trainer
 
 # Weight of the L1 penalties on the masks of weights and of edges, as published for Cora.
@@ -58,8 +57,8 @@ class _Penalized:
         return self._task.evaluate(model)
 
     @property
-    def name(self) -> str:
-        return self._task.name
+    def metric(self) -> str:
+        return self._task.metric
 
 
 def learned_masks(
@@ -86,7 +85,7 @@ def learned_masks(
     Deviations: a layer's own normalization comes before the mask, as with a fixed normalized adjacency, and the epoch
     is chosen by the workload's rule.
     """
-    if not isinstance(trainer.task, NodeClassification):
+    if trainer.task.name != NODES:
         raise UsageError("edges can be pruned in node classification only, where all items share one graph")
     edge_index = trainer.task.data.edge_index
     if keep is None:

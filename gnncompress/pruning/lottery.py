@@ -2,31 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
 
-import pandas as pd
-import torch
-from torch import Tensor, nn
-
-from gnncompress.errors import UsageError
-from gnncompress.global_state import random_state_kept
-from gnncompress.masks import effective_weights, hold, insist_on_masks, make_permanent, sparsity_measurements
-from gnncompress.measurements import Compressed, Measurement
-from gnncompress.profiling.macs import count_macs
-from gnncompress.pruning.edges import drop_edges, kept_edges, random_like
-from gnncompress.pruning.graph_lottery import learned_masks
+from gnncompress.compression import CompressionMethod, CompressionResult, Start, option
+from gnncompress.errors import ParameterError
+from gnncompress.measurements import NODES, Measurement
 from gnncompress.pruning.magnitude import GlobalPruning
 from gnncompress.schedules import after_rounds
-from gnncompress.tasks.trainer import Trainer
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor, nn
+
+    from gnncompress.tasks.base import Task
+    from gnncompress.tasks.recipe import Recipe
+    from gnncompress.tasks.trainer import Trainer
 
 # Added to a seed for the control's new initialization: far from any seed a user would run.
 OTHER_INITIALIZATION = 1_000_003
 
 
 @dataclass(frozen=True)
-class LotteryTicket:
+class LotteryTicket(CompressionMethod):
     """One round of one arm of the lottery-ticket experiment; the model it starts from depends on the arm.
 
     ticket: from the trained ticket of the round before (the dense model in round 1) the weights of smallest |w| go, so
@@ -38,29 +37,78 @@ class LotteryTicket:
     the remaining edges that each round removes.
 
     Raises:
-        UsageError: if the rates are not in (0, 1), the round is below 1 or rewinding goes past the training.
+        ParameterError: if the rates are not in (0, 1), the round is below 1 or rewinding goes past the training.
 
     Source: Frankle and Carbin, ICLR 2019, strategy 2 of section 2 and section 3 (controls); Frankle et al., ICML 2020
     (rewinding to an early epoch); Chen et al., A Unified Lottery Ticket Hypothesis for GNNs, ICML 2021 (edges).
     """
 
-    sparsity: float
-    round: int
-    arm: Literal["ticket", "reinit", "random"] = "ticket"
-    rate: float = 0.2
-    rewind: int = 0
-    edges: float = 0.0
+    name: ClassVar[str] = "lottery"
+    summary: ClassVar[str] = "a round of a lottery ticket or of its controls; 'gnncompress lottery' runs them all"
+    citation: ClassVar[str] = "Frankle and Carbin, ICLR 2019; with --prune-edges Chen et al., ICML 2021"
+    command: ClassVar[str] = "lottery"
+
+    round: int = option(least=1, help="The round, from 1 on.")
+    arm: Literal["ticket", "reinit", "random"] = option("ticket", help="The ticket, or a control.")
+    rate: float = option(0.2, least=0, below=1, help="Fraction of the remaining weights that a round takes.")
+    rewind: int = option(0, least=0, help="Return to the weights after so many epochs; 0: to the initial ones.")
+    edges: float = option(
+        0.0,
+        least=0,
+        below=1,
+        flag="--prune-edges",
+        help="Also learn which edges go, this fraction of the remaining ones a round (node tasks).",
+    )
 
     def __post_init__(self) -> None:
-        if not 0 < self.rate < 1 or not 0 <= self.edges < 1:
-            raise UsageError(f"rate {self.rate} and edges {self.edges}: a rate is above 0 (edges: at least 0), below 1")
-        if self.round < 1 or self.rewind < 0:
-            raise UsageError(f"round {self.round} and rewind {self.rewind}: at least 1 and 0")
+        super().__post_init__()
+        if self.rate == 0:
+            raise ParameterError("rate", 0, "must be above 0 and below 1")
 
-    def apply(self, model: nn.Module, trainer: Trainer) -> Compressed:
+    @property
+    def sparsity(self) -> float:
+        """The fraction of zeros after the round."""
+        return after_rounds(self.round, self.rate)
+
+    def starts_from(self) -> Start | CompressionMethod:
+        """Return the ticket of the same round for a control, that of the round before for a ticket."""
+        if self.arm != "ticket":
+            return replace(self, arm="ticket")
+        return replace(self, round=self.round - 1) if self.round > 1 else "trained"
+
+    def finetuning(self, recipe: Recipe) -> Recipe | None:
+        """Return that tickets are trained, not trained on."""
+        return None
+
+    def refusal(self, earlier: Sequence[CompressionMethod]) -> str:
+        """Say why a ticket cannot be drawn of what is compressed already."""
+        others = any(not isinstance(method, LotteryTicket) for method in earlier)
+        return "a ticket is drawn of a trained, dense model; make it the first" if others else ""
+
+    def check(self, model: nn.Module, task: Task) -> None:
+        """Refuse a model with weights that cannot be pruned, and edges of a task that has many graphs."""
+        from gnncompress.pruning.obstacles import insist_on_prunable
+
+        if self.edges and task.name != NODES:
+            raise ParameterError(
+                "edges", f"{self.edges:g}", f"{task.name} has no one graph; use a node-classification workload"
+            )
+        if self.edges and "train" in getattr(task, "own", {}):
+            raise ParameterError(
+                "edges", f"{self.edges:g}", "masks of edges are learnt by the package's own training loop"
+            )
+        insist_on_prunable(model)
+
+    def apply(self, model: nn.Module, trainer: Trainer) -> CompressionResult:
         """Train this round's network; ``model`` is the ticket that its masks come from."""
+        from gnncompress.masks import hold, insist_on_masks, make_permanent, sparsity_measurements
+        from gnncompress.profiling.macs import count_macs
+        from gnncompress.pruning.edges import drop_edges
+
         if self.rewind >= trainer.recipe.epochs:
-            raise UsageError(f"--rewind {self.rewind}: past the end of the training's {trainer.recipe.epochs} epochs")
+            raise ParameterError(
+                "rewind", self.rewind, f"past the end of the training's {trainer.recipe.epochs} epochs"
+            )
         masks, keep = self._masks(model, trainer)
         network = self._initial(trainer)
         dense_macs = count_macs(trainer.task.inference(network.eval()))
@@ -77,12 +125,18 @@ class LotteryTicket:
         if keep is not None:
             gone = 1 - float(keep.float().mean())
             rows.append(Measurement("compress", "edge_sparsity", gone, "fraction", "computed"))
-        return Compressed(network, [*rows, *sparsity_measurements(network)])
+        return CompressionResult(network, [*rows, *sparsity_measurements(network)])
 
     def _masks(self, model: nn.Module, trainer: Trainer) -> tuple[dict[str, Tensor], Tensor | None]:
         """Return which weights, and which edges if edges are pruned, this round's network keeps."""
+        import torch
+
+        from gnncompress.masks import effective_weights
+        from gnncompress.pruning.edges import kept_edges, random_like
+        from gnncompress.pruning.graph_lottery import learned_masks
+
         if self.arm == "ticket" and not self.edges:
-            return GlobalPruning(self.sparsity).masks(model), None
+            return GlobalPruning(sparsity=self.sparsity).masks(model), None
         masks, keep = {layer: weight != 0 for layer, weight in effective_weights(model).items()}, kept_edges(model)
         if self.arm == "ticket":
             return learned_masks(self._initial(trainer), masks, keep, self.sparsity, self.edges, trainer)
@@ -100,7 +154,6 @@ class LotteryTicket:
         return network
 
 
-@random_state_kept()
 def lottery(
     build: Callable[[int], nn.Module],
     train: Callable[[nn.Module, int], object],
@@ -115,6 +168,26 @@ def lottery(
     ``score(model)`` is higher the better. Tickets are rewound to their initialization. Columns: arm, round, sparsity,
     seed, value; the dense models are round 0.
     """
+    from gnncompress.global_state import random_state_kept
+
+    with random_state_kept():
+        return _experiment(build, train, score, rounds, rate, seeds)
+
+
+def _experiment(
+    build: Callable[[int], nn.Module],
+    train: Callable[[nn.Module, int], object],
+    score: Callable[[nn.Module], float],
+    rounds: int,
+    rate: float,
+    seeds: Iterable[int],
+) -> pd.DataFrame:
+    import pandas as pd
+    import torch
+
+    from gnncompress.masks import hold, insist_on_masks, make_permanent
+    from gnncompress.pruning.edges import random_like
+
     lines: list[dict[str, object]] = []
 
     def run(arm: str, number: int, seed: int, masks: Mapping[str, Tensor]) -> nn.Module:
@@ -129,7 +202,7 @@ def lottery(
     for seed in seeds:
         ticket = run("dense", 0, seed, {})
         for number in range(1, rounds + 1):
-            masks = GlobalPruning(after_rounds(number, rate)).masks(ticket)
+            masks = GlobalPruning(sparsity=after_rounds(number, rate)).masks(ticket)
             generator = torch.Generator().manual_seed(1000 * seed + number)
             run("random", number, seed, {layer: random_like(mask, generator) for layer, mask in masks.items()})
             run("reinit", number, seed, masks)

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
-import pandas as pd
-import torch
-from torch import Tensor, nn
-
+from gnncompress.compression import CompressionMethod, CompressionResult, option
 from gnncompress.errors import UsageError
-from gnncompress.global_state import random_state_kept
-from gnncompress.masks import effective_weights, insist_on_zeros, prunable_parameters, sparsity_measurements
-from gnncompress.measurements import Compressed, Measurement
-from gnncompress.pruning.allocation import counted, uniform
-from gnncompress.pruning.importance import Importance, Losses, weight_scores
-from gnncompress.tasks.trainer import Trainer
+from gnncompress.measurements import Measurement
+from gnncompress.pruning.magnitude import Importance, unprunable_after
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from torch import Tensor, nn
+
+    from gnncompress.pruning.importance import Losses
+    from gnncompress.tasks.base import Task
+    from gnncompress.tasks.recipe import Recipe
+    from gnncompress.tasks.trainer import Trainer
 
 
 @dataclass(frozen=True)
-class LayerSensitivity:
+class LayerSensitivity(CompressionMethod):
     """Prune each layer alone to ``sparsity`` and validate the model; the model itself stays as it is.
 
     A row a layer for the validation score and the validation loss, one each for the whole model unpruned; allocations
@@ -27,31 +30,57 @@ class LayerSensitivity:
     (nats), weights (count).
 
     Raises:
-        UsageError: if the sparsity is outside [0, 1).
+        ParameterError: if the sparsity is outside [0, 1).
 
     Source: Li et al., Pruning Filters for Efficient ConvNets, ICLR 2017, section 3.2 (one layer at a time).
     """
 
-    sparsity: float
-    importance: Importance = "magnitude"
+    name: ClassVar[str] = "sensitivity"
+    summary: ClassVar[str] = "each layer pruned alone, the model unchanged; 'gnncompress sensitivity' runs all levels"
+    citation: ClassVar[str] = "Li et al., ICLR 2017, section 3.2"
+    command: ClassVar[str] = "sensitivity"
+    analyzes: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.sparsity < 1:
-            raise UsageError(f"sparsity {self.sparsity}: must be at least 0 and below 1")
+    sparsity: float = option(
+        0.5, least=0, below=1, several=True, letter="-s", help="Levels at which each layer is pruned alone."
+    )
+    importance: Importance = option("magnitude", help="What a weight is ranked by.")
 
-    def apply(self, model: nn.Module, trainer: Trainer) -> Compressed:
+    def finetuning(self, recipe: Recipe) -> Recipe | None:
+        """Return that nothing is trained on."""
+        return None
+
+    def refusal(self, earlier: Sequence[CompressionMethod]) -> str:
+        """Say why layers cannot be pruned any more."""
+        return unprunable_after(earlier)
+
+    def check(self, model: nn.Module, task: Task) -> None:
+        """Refuse a model with weights that cannot be pruned."""
+        from gnncompress.pruning.obstacles import insist_on_prunable
+
+        insist_on_prunable(model)
+
+    def apply(self, model: nn.Module, trainer: Trainer) -> CompressionResult:
         """Return the model unchanged, with the rows."""
+        from gnncompress.masks import sparsity_measurements
+
         rows = _validated(model, trainer)
         for layer, size in pruned_alone(model, self.sparsity, self.importance, trainer.losses, trainer.seed):
             rows += _validated(model, trainer, layer)
             rows.append(Measurement("evaluate", "weights", size, "parameters", "computed", layer))
-        return Compressed(model, [*rows, *sparsity_measurements(model)])
+        return CompressionResult(model, [*rows, *sparsity_measurements(model)])
 
 
 def pruned_alone(
     model: nn.Module, sparsity: float, importance: Importance, losses: Losses | None = None, seed: int = 0
 ) -> Iterator[tuple[str, int]]:
     """Yield each prunable layer's name and size while it alone is pruned; afterwards the model is as it was."""
+    import torch
+
+    from gnncompress.masks import effective_weights, insist_on_zeros, prunable_parameters
+    from gnncompress.pruning.allocation import counted, uniform
+    from gnncompress.pruning.importance import weight_scores
+
     scores = weight_scores(model, importance, losses, seed)
     masks = counted(scores, uniform({layer: score.numel() for layer, score in scores.items()}, sparsity))
     for layer, mask in masks.items():
@@ -67,7 +96,6 @@ def pruned_alone(
                 parameter.copy_(before)
 
 
-@random_state_kept()
 def sensitivity(
     model: nn.Module,
     loss: Callable[[nn.Module], Tensor | float],
@@ -83,14 +111,19 @@ def sensitivity(
         UsageError: if a sparsity is outside [0, 1), or ``importance`` is neither magnitude nor random.
         PruningError: if there is nothing to prune.
     """
+    import pandas as pd
+    import torch
+
+    from gnncompress.global_state import random_state_kept
+
     if importance not in ("magnitude", "random"):
         raise UsageError(f"importance {importance}: a model in memory is ranked by magnitude or random here")
-    with torch.no_grad():
+    with random_state_kept(), torch.no_grad():
         whole = float(loss(model))
         lines = [
             {"layer": layer, "weights": size, "sparsity": level, "loss_rise": float(loss(model)) - whole}
             for level in sparsities
-            for layer, size in pruned_alone(model, LayerSensitivity(level).sparsity, importance)
+            for layer, size in pruned_alone(model, LayerSensitivity(sparsity=level).sparsity, importance)
         ]
     return pd.DataFrame(lines)
 

@@ -15,7 +15,7 @@ from gnncompress.quantization.building import AnyQuantizer
 from gnncompress.quantization.learned import whole_bits
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
 from gnncompress.quantization.memory import published_bits
-from gnncompress.quantization.prepare import quantizers
+from gnncompress.quantization.preparing import quantizers
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.quantization.weights import QuantizedWeight
 

@@ -131,7 +131,7 @@ class Builder:
             learned = LearnedQuantizer(_join(path, point), "slice", dim, feedback="global")
             learned.start(parameter)
             return learned
-        if self.scheme.weights == "channel":
+        if self.scheme.granularity == "channel":
             return self._affine(path, point, channel=dim, channels=parameter.size(dim))
         return self._affine(path, point)
 

@@ -18,7 +18,7 @@ from gnncompress.quantization.comparison import Comparison
 from gnncompress.quantization.context import Context
 from gnncompress.quantization.learned_quantizer import LearnedQuantizer
 from gnncompress.quantization.outermost import OutermostCall, OutermostCalls
-from gnncompress.quantization.prepare import context_of, is_prepared, quantizers
+from gnncompress.quantization.preparing import context_of, is_prepared, quantizers
 from gnncompress.quantization.quantizer import Quantizer, Recorder
 from gnncompress.quantization.records import Ignored, RangeKind, Record
 from gnncompress.quantization.weights import activations, is_frozen, unreached

@@ -62,7 +62,7 @@ def lottery_scores(rows: pd.DataFrame) -> pd.DataFrame:
         raise ResultsError("runs of several data sets or models; judge them one at a time")
     metric = PRIMARY_METRIC[rows["task"].iloc[0]]
     wanted = rows[(rows["phase"] == "evaluate") & (rows["metric"] == metric) & (rows["layer"] == "")]
-    settings = wanted["setting"].map(lambda text: json.loads(text).get("settings", {}) if text else {})
+    settings = wanted["setting"].map(_options)
     lottery = wanted["method"] == "lottery"
     table = wanted.assign(
         arm=np.where(lottery, settings.map(lambda found: found.get("arm", "ticket")), "dense"),
@@ -70,6 +70,13 @@ def lottery_scores(rows: pd.DataFrame) -> pd.DataFrame:
     )
     dense = (wanted["method"] == "none") & ~wanted["finetuned"]
     return table.loc[lottery | dense, ["arm", "round", "sparsity", "seed", "value"]]
+
+
+def _options(setting: str) -> dict[str, object]:
+    """Return the options of a run's method."""
+    values = json.loads(setting) if setting else {}
+    found: dict[str, object] = values.get("config", values.get("settings")) or {}
+    return found
 
 
 def _judged(number: int, part: pd.DataFrame, dense: pd.Series, margin: float, alpha: float) -> dict[str, object]:

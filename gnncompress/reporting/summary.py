@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from gnncompress.errors import ResultsError
-from gnncompress.measurements import PRIMARY_METRIC
+from gnncompress.measurements import OWN_METRIC, PRIMARY_METRIC
 from gnncompress.reporting.copies import each_run_once
 
 LABELS = ["dataset", "task", "model", "method", "scheme", "sparsity", "finetuned"]
@@ -29,7 +29,9 @@ _FIGURES = {
     "memory_bytes": ("inference", "memory_peak"),
 }
 _BASE = "none"
-_OF_METHOD = ("method", "scheme", "settings", "sparsity", "finetune")
+_FORMAT = "format"
+# What a method brings; settings and sparsity are those of versions before stages.
+_OF_METHOD = ("method", "scheme", "settings", "sparsity", "finetune", "config", "code", "version", "before", "execute")
 
 
 def summarize(rows: pd.DataFrame) -> pd.DataFrame:
@@ -48,7 +50,7 @@ def summarize(rows: pd.DataFrame) -> pd.DataFrame:
     rows = each_run_once(rows)
     whole = rows[rows["layer"] == ""]
     groups = whole.groupby([*LABELS, "setting"], sort=True, dropna=False)
-    scored = [(labels, group) for labels, group in groups if (group["metric"] == _primary(labels)).any()]
+    scored = [(labels, group) for labels, group in groups if (group["metric"] == _primary(labels, group)).any()]
     if not scored:  # such as those of layer sensitivity
         raise ResultsError("no run here has a model of its own to report; run 'gnncompress prune' first")
     table = pd.DataFrame([line for labels, group in scored for line in _lines(labels, group)])
@@ -67,7 +69,7 @@ def _by_number(scheme: str) -> str:
 def _lines(labels: tuple[Any, ...], group: pd.DataFrame) -> list[dict[str, Any]]:
     _insist_on_one_run_a_seed(group)
     line: dict[str, Any] = dict(zip([*LABELS, "setting"], labels, strict=True))
-    metric = _primary(labels)
+    metric = _primary(labels, group)
     quality = _values(group, "evaluate", metric)
     line |= {
         "seeds": group["seed"].nunique(),
@@ -96,7 +98,10 @@ def _insist_on_one_run_a_seed(group: pd.DataFrame) -> None:
             )
 
 
-def _primary(labels: tuple[Any, ...]) -> str:
+def _primary(labels: tuple[Any, ...], group: pd.DataFrame) -> str:
+    """Return the figure that a group is judged by: a metric of the user's own, or the task's."""
+    if ((group["phase"] == "evaluate") & (group["metric"] == OWN_METRIC)).any():
+        return OWN_METRIC
     return PRIMARY_METRIC.get(labels[LABELS.index("task")], "accuracy")
 
 
@@ -115,6 +120,8 @@ def _differences(table: pd.DataFrame) -> pd.Series:
     for labels, of_method in ((["dataset", "task", "model"], False), (LABELS, True)):
         for rows in table.groupby(labels, sort=False).groups.values():
             keys = {key for row in rows for key in settings[row] if key.startswith(_OF_METHOD) == of_method}
+            # Specs of earlier versions have other fields: nothing but that is said of them.
+            keys = keys if len({settings[row].get(_FORMAT) for row in rows}) == 1 else {_FORMAT}
             keys = {key for key in keys if len({str(settings[row].get(key)) for row in rows}) > 1}
             for row in rows:
                 differing[row] |= keys

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from gnncompress.errors import UsageError
-from gnncompress.measurements import Measurement
+from gnncompress.errors import ParameterError
+from gnncompress.measurements import PRIMARY_METRIC, Measurement
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,16 @@ class Task(ABC):
     notes: tuple[str, ...] = ()
     free_outputs: ClassVar[bool] = False
 
+    @property
+    def metric(self) -> str:
+        """The figure that models are judged by."""
+        return PRIMARY_METRIC[self.name]
+
+    @property
+    @abstractmethod
+    def data(self) -> Any:
+        """The graph, or the training graphs."""
+
     @abstractmethod
     def batches(self, size: int) -> Iterable[Any]:
         """Yield one epoch's batches of ``size`` items, in an order drawn anew; 0 is one batch of all."""
@@ -61,8 +71,8 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def predictions(self, model: nn.Module) -> Predictions:
-        """Return what the model says of the test items, to be scored item by item."""
+    def predictions(self, model: nn.Module, part: str = "test") -> Predictions:
+        """Return what the model says of the items of a part, test or validation, to be scored item by item."""
 
     @abstractmethod
     def inference(self, model: nn.Module, batch: int = 0) -> Callable[[], object]:
@@ -81,7 +91,7 @@ class Task(ABC):
             UsageError: if there are not so many, or there is one graph only.
         """
         if batch:
-            raise UsageError(f"--batch-size {batch}: {self.name} is measured on its whole graph; leave it out")
+            raise ParameterError("batch_size", batch, f"{self.name} is measured on its whole graph; leave it out")
 
     @abstractmethod
     def example(self, model: nn.Module) -> Tensor:

@@ -54,6 +54,15 @@ class GraphBlock:
         data._num_graphs = indices.numel()
         return data
 
+    def graphs(self, indices: Tensor) -> list[Data]:
+        """Return the graphs at ``indices`` [B], each with the fields that are kept."""
+        return [self._one(index) for index in indices.split(1)]
+
+    def _one(self, index: Tensor) -> Data:
+        whole = self.batch(index)
+        fields = {key: whole[key] for key in self._levels}
+        return Data(edge_index=whole.edge_index, num_nodes=whole.num_nodes, **fields)
+
 
 def portions(order: Tensor, size: int) -> list[Tensor]:
     """Cut ``order`` into parts of ``size``, 0 for one of all; a single item left over joins the part before it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from typing import ClassVar
 
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional as F
 from torch_geometric.data import Batch, Data
 
 from gnncompress.datasets.collated import Collated, together
-from gnncompress.errors import TaskError, UsageError
+from gnncompress.errors import ParameterError, TaskError
 from gnncompress.measurements import GRAPHS, MULTILABEL, Measurement
 from gnncompress.tasks.base import Predictions, Task, auxiliary_loss
 from gnncompress.tasks.batching import GraphBlock, portions
@@ -55,6 +56,11 @@ class _GraphTask(Task):
         )
         self._fixed = {"validation": self._batched(self._validation), "test": self._batched(self._test)}
 
+    @cached_property
+    def data(self) -> list[Data]:
+        """The training graphs."""
+        return self._block.graphs(self._train)
+
     def batches(self, size: int) -> Iterator[Batch]:
         """Yield the training graphs in a new order, ``size`` at a time; one left over joins the batch before it."""
         order = self._train[torch.randperm(self._train.numel(), device=self._train.device)]
@@ -78,7 +84,7 @@ class _GraphTask(Task):
     def insist_on_batch(self, batch: int) -> None:
         """Insist on so many test graphs."""
         if batch > self._test.numel():
-            raise UsageError(f"--batch-size {batch}: there are {self._test.numel()} test graphs; give fewer")
+            raise ParameterError("batch_size", batch, f"there are {self._test.numel()} test graphs; give fewer")
 
     def example(self, model: nn.Module) -> Tensor:
         """Return the logits of the first training graphs."""
@@ -106,9 +112,10 @@ class _GraphTask(Task):
         """Return the mean loss of logits [G, outputs]."""
 
     @torch.no_grad()
-    def predictions(self, model: nn.Module) -> Predictions:
-        """Return labels and logits of the test graphs."""
-        logits, target = self._logits(model, "test"), self.labels[self._test]
+    def predictions(self, model: nn.Module, part: str = "test") -> Predictions:
+        """Return labels and logits of the graphs of a part."""
+        graphs = self._test if part == "test" else self._validation
+        logits, target = self._logits(model, part), self.labels[graphs]
         return Predictions(target.cpu().numpy(), logits.double().cpu().numpy(), self.primary)
 
     @staticmethod

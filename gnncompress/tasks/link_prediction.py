@@ -49,18 +49,23 @@ class LinkPrediction(Task):
         self.features = int(data.num_features)
         self.outputs = EMBEDDING
         self.items = 2 * split.test.shape[1]
-        self.data = data.to(device)
+        self._data = data.to(device)
         self.train_edges = _tensor(split.train, device)
         self._pairs = split.train
         self._validation = _labelled(split.validation, split.validation_negatives, device)
         self._test = _labelled(split.test, split.test_negatives, device)
+
+    @property
+    def data(self) -> Data:
+        """The graph of the training edges."""
+        return self._data
 
     def batches(self, size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Yield training edges and as many non-edges, ``size`` edges at a time, both in an order drawn anew."""
         edges = self.train_edges
         seed = int(torch.randint(2**62, ()))
         generator = np.random.Generator(np.random.PCG64(seed))
-        drawn = sample_non_edges(int(self.data.num_nodes), self._pairs, edges.size(1), generator)
+        drawn = sample_non_edges(int(self._data.num_nodes), self._pairs, edges.size(1), generator)
         negatives = _tensor(drawn, str(edges.device))
         order = torch.randperm(edges.size(1), device=edges.device) if size else torch.arange(edges.size(1))
         for part in order.split(size or order.numel()):
@@ -102,9 +107,9 @@ class LinkPrediction(Task):
         ]
 
     @torch.no_grad()
-    def predictions(self, model: nn.Module) -> Predictions:
-        """Return test pairs that are edges and logits, scored by ROC-AUC."""
-        pairs, truth = self._test
+    def predictions(self, model: nn.Module, part: str = "test") -> Predictions:
+        """Return which pairs of a part are edges, and logits, scored by ROC-AUC."""
+        pairs, truth = self._test if part == "test" else self._validation
         logits = self._logits(model.eval(), pairs)
         return Predictions(np.asarray(truth), logits.double().cpu().numpy(), link_roc_auc)
 
@@ -127,7 +132,7 @@ class LinkPrediction(Task):
     @torch.no_grad()
     def check(self, model: nn.Module) -> None:
         """Insist on embeddings [N, D], or logits [P], and on something to train."""
-        nodes = int(self.data.num_nodes)
+        nodes = int(self._data.num_nodes)
         pairs = self.train_edges[:, :2]
         output = probe(model.eval(), self._given(model, pairs))
         if wants(model, "edge_label_index"):
@@ -152,8 +157,8 @@ class LinkPrediction(Task):
     def _given(self, model: nn.Module, pairs: Tensor) -> Data:
         """Return what ``model`` is called with: the graph, and the pairs where it wants them."""
         if not wants(model, "edge_label_index"):
-            return self.data
-        data = copy.copy(self.data)
+            return self._data
+        data = copy.copy(self._data)
         data.edge_label_index = pairs
         return data
 

@@ -123,15 +123,15 @@ def link_scores(truth: NDArray, logits: NDArray, threshold: float | None) -> Sco
     if not np.isfinite(logits).all():
         return dict.fromkeys(("roc_auc", "average_precision", "accuracy", "f1_macro"))
     ranking: Scores = {
-        "roc_auc": float(roc_auc_score(truth, logits)),
-        "average_precision": float(average_precision_score(truth, logits)),
+        "roc_auc": float(_sklearn().roc_auc_score(truth, logits)),
+        "average_precision": float(_sklearn().average_precision_score(truth, logits)),
     }
     if threshold is None:
         return ranking | dict.fromkeys(("accuracy", "f1_macro"))
     predicted = logits >= threshold
     return ranking | {
-        "accuracy": float(accuracy_score(truth, predicted)),
-        "f1_macro": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+        "accuracy": float(_sklearn().accuracy_score(truth, predicted)),
+        "f1_macro": float(_sklearn().f1_score(truth, predicted, average="macro", zero_division=0)),
     }
 
 

@@ -35,10 +35,15 @@ class NodeClassification(Task):
         self.outputs = int(data.y.max()) + 1
         self.items = int(data.num_nodes)
         absent_classes(data.y[list(split.train)], self.outputs, "node")
-        self.data = data.to(device)
+        self._data = data.to(device)
         self.train_nodes = torch.tensor(split.train, device=device)
         self.validation_nodes = torch.tensor(split.validation, device=device)
         self.test_nodes = torch.tensor(split.test, device=device)
+
+    @property
+    def data(self) -> Data:
+        """The graph."""
+        return self._data
 
     def batches(self, size: int) -> Iterable[Tensor]:
         """Yield the training nodes, all at once: the graph is one."""
@@ -46,22 +51,22 @@ class NodeClassification(Task):
 
     def loss(self, model: nn.Module, batch: Tensor) -> Tensor:
         """Return the mean cross-entropy over the training nodes: -log softmax(logits)[y]."""
-        return F.cross_entropy(call(model, self.data)[batch], self.data.y[batch]) + auxiliary_loss(model)
+        return F.cross_entropy(call(model, self._data)[batch], self._data.y[batch]) + auxiliary_loss(model)
 
     @torch.no_grad()
     def validate(self, model: nn.Module) -> tuple[float, float]:
         """Return accuracy and loss on the validation nodes."""
         model.eval()
-        logits, target = call(model, self.data)[self.validation_nodes], self.data.y[self.validation_nodes]
+        logits, target = call(model, self._data)[self.validation_nodes], self._data.y[self.validation_nodes]
         return float((logits.argmax(1) == target).float().mean()), float(F.cross_entropy(logits, target))
 
     @torch.no_grad()
     def evaluate(self, model: nn.Module) -> list[Measurement]:
         """Score ``model`` on the test nodes, each score beside those of two constant answers."""
         model.eval()
-        logits = call(model, self.data)[self.test_nodes]
-        target = self.data.y[self.test_nodes]
-        majority = int(self.data.y[self.train_nodes].mode().values)
+        logits = call(model, self._data)[self.test_nodes]
+        target = self._data.y[self.test_nodes]
+        majority = int(self._data.y[self.train_nodes].mode().values)
         truth, probabilities = target.cpu().numpy(), logits.double().softmax(1).cpu().numpy()
         return [
             loss_row(float(F.cross_entropy(logits, target))),
@@ -71,24 +76,25 @@ class NodeClassification(Task):
         ]
 
     @torch.no_grad()
-    def predictions(self, model: nn.Module) -> Predictions:
-        """Return classes and logits of the test nodes, scored by accuracy."""
-        logits = call(model.eval(), self.data)[self.test_nodes]
-        return Predictions(self.data.y[self.test_nodes].cpu().numpy(), logits.cpu().numpy(), accuracy)
+    def predictions(self, model: nn.Module, part: str = "test") -> Predictions:
+        """Return classes and logits of the nodes of a part, scored by accuracy."""
+        nodes = self.test_nodes if part == "test" else self.validation_nodes
+        logits = call(model.eval(), self._data)[nodes]
+        return Predictions(self._data.y[nodes].cpu().numpy(), logits.cpu().numpy(), accuracy)
 
     def inference(self, model: nn.Module, batch: int = 0) -> Callable[[], object]:
         """Return the call that computes the logits of all nodes."""
         self.insist_on_batch(batch)
-        return lambda: call(model, self.data)
+        return lambda: call(model, self._data)
 
     def example(self, model: nn.Module) -> Tensor:
         """Return the logits of all nodes: the graph is one."""
-        return call(model, self.data)
+        return call(model, self._data)
 
     @torch.no_grad()
     def check(self, model: nn.Module) -> None:
         """Insist on logits [N, C] and on something to train."""
-        shape = list(probe(model.eval(), self.data).shape)
+        shape = list(probe(model.eval(), self._data).shape)
         if shape != [self.items, self.outputs]:
             raise TaskError(
                 f"{type(model).__name__} returns {shape} where {self.name} needs logits "

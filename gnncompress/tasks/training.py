@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch_geometric import seed_everything
 
 from gnncompress.errors import TrainingError
-from gnncompress.measurements import PRIMARY_METRIC, Measurement, Phase
+from gnncompress.measurements import Measurement, Phase
 from gnncompress.tasks.kfac import KFAC
 from gnncompress.tasks.recipe import Recipe
 
@@ -34,7 +34,7 @@ class Trainable(Protocol):
     def evaluate(self, model: nn.Module) -> list[Measurement]: ...  # noqa: D102
 
     @property
-    def name(self) -> str: ...  # noqa: D102
+    def metric(self) -> str: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _rank(task: Trainable, model: nn.Module, recipe: Recipe) -> tuple[float, flo
     """Return what is to be maximized: score and negated loss, in the recipe's order; a NaN loss ranks last."""
     score, loss = task.validate(model)
     if recipe.select == "test":
-        wanted = PRIMARY_METRIC[task.name]
+        wanted = task.metric
         score = next(float(row.value or 0) for row in task.evaluate(model) if row.metric == wanted)
     if math.isnan(loss):
         return -math.inf, -math.inf

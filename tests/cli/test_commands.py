@@ -16,7 +16,9 @@ import torch
 
 import gnncompress
 from gnncompress.checkpoints import load_checkpoint, same_bits
+from tests.cli.helpers import chain_of, chains_in
 from tests.conftest import Result, one_line
+from tests.experiments.helpers import finetune_of
 
 Cli = Callable[..., Result]
 QUICK = ["--epochs", "20", "--finetune-epochs", "5"]
@@ -41,17 +43,18 @@ def test_json_is_one_object(cli: Cli, runs: Path) -> None:
     assert set(result.json) == {"runs"}
     found = result.json["runs"]
     asked, controls = found[:4], found[4:]
-    assert [(run["spec"]["seed"], run["spec"]["sparsity"]) for run in asked] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
-    assert [(run["spec"]["seed"], run["spec"]["sparsity"]) for run in controls] == [(0, 0.0), (1, 0.0)]
+    made = [(chain.workload.seed, chain.sparsity) for chain in map(chain_of, found)]
+    assert made[:4] == [(0, 0.0), (0, 0.5), (1, 0.0), (1, 0.5)]
+    assert made[4:] == [(0, 0.0), (1, 0.0)]
     for run in controls:
-        assert run["spec"]["finetune"] == asked[1]["spec"]["finetune"]
+        assert finetune_of(chain_of(run)) == finetune_of(chain_of(asked[1])) is not None
         assert run["metrics"]["finetune.epochs"] == 5
-        assert not [name for name in run["metrics"] if name.startswith("train.")]
+        assert run["metrics"]["train.epochs"] == 20, "what the model cost before is its cost, too"
     for run in found:
         assert set(run) == {"run_id", "spec", "metrics"}
         assert (runs / run["run_id"] / "results.csv").is_file()
         metrics = run["metrics"]
-        assert metrics["compress.sparsity"] == run["spec"]["sparsity"]
+        assert metrics["compress.sparsity"] == chain_of(run).sparsity
         assert metrics["evaluate.accuracy"] > metrics["evaluate.constant_accuracy"]
         assert metrics["checkpoint.size_ratio"] == pytest.approx(
             metrics["checkpoint.dense_size"] / metrics["checkpoint.checkpoint_size"]
@@ -65,14 +68,14 @@ def test_train(cli: Cli, runs: Path) -> None:
     result = cli("train", "--seed", 1, "--epochs", 20, "-o", runs, "--json", "--quiet")
     assert result.code == 0, result.err
     (run,) = result.json["runs"]
-    assert (run["spec"]["method"], run["spec"]["seed"]) == ("none", 1)
+    assert (chain_of(run).method, chain_of(run).workload.seed) == ("none", 1)
     assert run["metrics"]["train.epochs"] == 20
 
 
 def test_no_finetune(cli: Cli, runs: Path) -> None:
     result = cli("prune", "-s", "0.5", "--no-finetune", "--epochs", 20, "-o", runs, "--json")
     (run,) = result.json["runs"]
-    assert run["spec"]["finetune"] is None
+    assert finetune_of(chain_of(run)) is None
     assert not [name for name in run["metrics"] if name.startswith("finetune.")]
     table = cli("prune", "-s", "0.5", "--no-finetune", "--epochs", 20, "-o", runs)
     shown = [line.split()[:3] for line in table.out.splitlines()]
@@ -86,8 +89,8 @@ def test_a_control_is_made_once_for_all_methods_and_levels(cli: Cli, tmp_path: P
     options = ["--epochs", 4, "--energy", "none", "-o", tmp_path, "--quiet"]
     assert cli("prune", "-s", "0.3,0.6", *options).code == 0
     assert cli("prune", "--method", "fine-grained", "-s", 0.3, *options).code == 0
-    specs = [json.loads(file.read_text()) for file in tmp_path.glob("*/spec.json")]
-    made = sorted((spec["method"], spec["sparsity"], (spec["finetune"] or {}).get("epochs", 0)) for spec in specs)
+    chains = [chain for chain in chains_in(tmp_path).values() if chain.measure is None]
+    made = sorted((one.method, one.sparsity, tuned.epochs if (tuned := finetune_of(one)) else 0) for one in chains)
     assert made == [
         ("fine-grained", 0.3, 2),
         ("global", 0.3, 2),
@@ -306,7 +309,7 @@ def test_failed_run_exits_1_and_keeps_the_others(cli: Cli, tmp_path: Path, monke
     monkeypatch.setattr(trainer_module, "train", diverging)
     result = cli("train", "--seeds", 2, "--epochs", 2, "-o", tmp_path, "--json")
     assert result.code == 1
-    assert [run["spec"]["seed"] for run in result.json["runs"]] == [0]
+    assert [chain_of(run).workload.seed for run in result.json["runs"]] == [0]
     assert "the loss is nan at epoch 1 (seed 1)" in result.json["failed"][0]["error"]
     assert "failed: digits gcn train seed 1" in result.err
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from rich.table import Table
 from gnncompress.checkpoints import save_checkpoint
 from gnncompress.cli import console, running
 from gnncompress.cli.console import LiteralConsole, told
+from gnncompress.cli.options import Output
 from gnncompress.errors import TrainingError
-from gnncompress.experiments.resolve import resolve
 from gnncompress.experiments.sweep import Observer
 from gnncompress.measurements import Measurement, csv_rows
 from tests.conftest import Result, one_line
+from tests.experiments.helpers import asked
 
 Cli = Callable[..., Result]
 # Each as it comes and as it is shown.
@@ -70,27 +72,28 @@ def test_a_bar_shows_hostile_labels(name: str, shown: str, monkeypatch: pytest.M
     file = io.StringIO()
     terminal = LiteralConsole(file=file, width=120, force_terminal=True, color_system=None)
     monkeypatch.setattr(running, "errors", terminal)
-    spec = resolve("digits").model_copy(update={"model": name})
+    chain = asked("digits")
+    chain = replace(chain, workload=chain.workload.model_copy(update={"model": name}))
 
     class Sweep:
         """Starts a run, lets it fail and shows each on the bar."""
 
-        def __init__(self, store: object, root: object, observer: Observer) -> None:
+        def __init__(self, store: object, root: object, observer: Observer, outdated: str) -> None:
             self.observer = observer
 
-        def run(self, specs: object) -> None:
+        def run(self, chains: object) -> None:
             self.observer.planned(1)
-            self.observer.started(spec)
+            self.observer.started(chain)
             self.observer._bar.refresh()  # type: ignore[attr-defined]
-            self.observer.warned(spec, name)
-            self.observer.failed(spec, TrainingError(name))
+            self.observer.warned(chain, name)
+            self.observer.failed(chain, TrainingError(name))
 
     monkeypatch.setattr(running, "Sweep", Sweep)
-    running.run_all([spec], tmp_path, None, quiet=False, debug=False)
+    running.run_all([chain], None, Output(output=tmp_path))
     text = file.getvalue()
-    words = f"digits {shown}".replace("\\r", " ") + " train seed 0"
+    words = f"digits {shown}".replace("\\r", " ") + " train seed 0 measure"
     assert f"warning: {words}: " in text
-    assert f"failed: {words} ({spec.run_id}): " in text
+    assert f"failed: {words} ({chain.id}): " in text
     assert f"digits {shown} train seed 0" in text
     for one in ("[2J\x1b]", "\x07", "\x9b", "\u202e", "\udcff"):
         assert one not in text

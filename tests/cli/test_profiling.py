@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.cli.helpers import chains_in
 from tests.conftest import Result
 
 Cli = Callable[..., Result]
@@ -266,7 +267,8 @@ def test_compare_refuses_what_cannot_be_compared(cli: Cli, pair: tuple[Path, Pat
     result = cli("compare", pair[0], tmp_path)
     assert result.code == 1
     assert f"{tmp_path}: has no spec.json" in " ".join(result.err.split())
-    other = next(path.parent for path in runs.glob("*/spec.json") if json.loads(path.read_text())["split"]["seed"] == 1)
+    measured = {name: chain for name, chain in chains_in(runs).items() if chain.measure is not None}
+    other = runs / next(name for name, chain in measured.items() if chain.workload.split.seed == 1)
     result = cli("compare", pair[0], other)
     assert result.code == 2
     assert "not judged by the same items" in " ".join(result.err.split())
@@ -284,8 +286,8 @@ def test_compare_runs_no_code_that_a_spec_names(cli: Cli, pair: tuple[Path, Path
         for file in pair[0].iterdir():
             (folder / file.name).write_bytes(file.read_bytes())
         spec = json.loads((folder / "spec.json").read_text())
-        forged = {**spec, name: f"{code}:build", "code": hashlib.sha256(code.read_bytes()).hexdigest()}
-        (folder / "spec.json").write_text(json.dumps(forged))
+        spec["workload"] |= {name: f"{code}:build", "code": hashlib.sha256(code.read_bytes()).hexdigest()}
+        (folder / "spec.json").write_text(json.dumps(spec))
         result = cli("compare", folder, folder, *FAST)
         assert result.code == 1
         assert "is run only with --trust" in " ".join(result.err.split())
@@ -296,7 +298,7 @@ def test_compare_refuses_a_run_of_another_version(cli: Cli, pair: tuple[Path, Pa
     for file in pair[0].iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
     spec = json.loads((tmp_path / "spec.json").read_text())
-    (tmp_path / "spec.json").write_text(json.dumps({**spec, "version": 3}))
+    (tmp_path / "spec.json").write_text(json.dumps({**spec, "format": 7}))
     result = cli("compare", pair[0], tmp_path)
     assert result.code == 1
     assert "is no spec of this version" in " ".join(result.err.split())

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from gnncompress.checkpoints import load_checkpoint
+from tests.cli.helpers import chain_of, chains_in
 from tests.conftest import Result, one_line
+from tests.experiments.helpers import finetune_of
 
 Cli = Callable[..., Result]
 QUICK = ["--epochs", 30, "--finetune-epochs", 5]
@@ -80,13 +82,16 @@ def test_l2_alone_and_followed_by_pruning(cli: Cli, runs: Path) -> None:
     result = cli("prune", "--method", "l2", "--rate", "0,1e6", "-s", "0,0.5", *QUICK, "-o", runs, "--json")
     assert result.code == 0, result.err
     asked, controls = result.json["runs"][:4], result.json["runs"][4:]
-    found = {(run["spec"]["settings"]["rate"], run["spec"]["sparsity"]): run["metrics"] for run in asked}
+    rates = [chain_of(run).methods[-1].rate for run in (*asked, *controls)]
+    found = {(rate, chain_of(run).sparsity): run["metrics"] for rate, run in zip(rates, asked, strict=False)}
     assert set(found) == {(0, 0), (0, 0.5), (1e6, 0), (1e6, 0.5)}
-    assert [(run["spec"]["settings"]["rate"], run["spec"]["sparsity"]) for run in controls] == [(0, 0), (1e6, 0)]
+    assert list(zip(rates[4:], (chain_of(run).sparsity for run in controls), strict=True)) == [(0, 0), (1e6, 0)]
     for run in controls:
-        assert run["spec"]["finetune"]["epochs"] == 5
+        tuned = finetune_of(chain_of(run))
+        assert tuned is not None
+        assert tuned.epochs == 5
         assert run["metrics"]["finetune.diverged"] == 0
-        assert "train.epochs" not in run["metrics"]
+        assert run["metrics"]["train.epochs"] <= 30, "what the model cost before is its cost, too"
     for (_, sparsity), metrics in found.items():
         assert metrics["compress.parameters"] == 4810
         assert metrics["compress.sparsity"] == pytest.approx(sparsity, abs=1e-3)
@@ -120,15 +125,12 @@ def test_sensitivity_recommends_budgets_that_prune_takes(cli: Cli, runs: Path, t
     assert run["metrics"]["compress.sparsity"] == pytest.approx(0.8, abs=1e-3)
     shown = cli("sensitivity", "-s", "0.3,0.6,0.9", "--target", 0.8, *options)
     assert "convs.1.lin.weight" in shown.out
-    assert not any((folder / "model.safetensors").exists() for folder in runs.iterdir() if is_analysis(folder))
+    analyses = [name for name, chain in chains_in(runs).items() if chain.analyzes]
+    assert analyses
+    assert not any((runs / name / "model.safetensors").exists() for name in analyses)
     report = cli("report", runs)
     assert report.code == 0
     assert "sensitivity" not in report.out
-
-
-def is_analysis(folder: Path) -> bool:
-    spec = folder / "spec.json"
-    return spec.is_file() and json.loads(spec.read_text())["method"] == "sensitivity"
 
 
 def test_lottery(cli: Cli, tmp_path: Path) -> None:
@@ -181,7 +183,7 @@ def test_dry_run_trains_nothing(cli: Cli, tmp_path: Path, options: tuple[str, ..
 @pytest.mark.parametrize(
     ("arguments", "code", "parts"),
     [
-        (["prune", "--method", "l2"], 2, ["method l2 needs --rate"]),
+        (["prune", "--method", "l2"], 2, ["--rate: method l2 needs it"]),
         (["prune", "--method", "l2", "--rate", "-1"], 2, ["--rate -1", "negative"]),
         (["prune", "--method", "l2", "--rate", "inf"], 2, ["--rate inf", "is not a rate"]),
         (["prune", "--allocation", "nowhere.json"], 2, ["--allocation nowhere.json", "nor a file"]),

@@ -12,7 +12,9 @@ from torch_geometric.nn import GraphSAGE
 
 import gnncompress
 from gnncompress.checkpoints import load_checkpoint
+from gnncompress.experiments.building import load_task
 from gnncompress.runtime.levels import FASTEST, LEVELS, VARIABLE
+from tests.cli.helpers import chain_of
 from tests.conftest import Result, one_line
 
 Cli = Callable[..., Result]
@@ -21,7 +23,7 @@ QUICK = ["--epochs", 30, "--finetune-epochs", 5, "--json"]
 
 def found(result: Result) -> dict[str, dict[str, Any]]:
     assert result.code == 0, result.err
-    return {run["spec"]["settings"]["scheme"]: run for run in result.json["runs"]}
+    return {chain_of(run).methods[-1].scheme: run for run in result.json["runs"]}
 
 
 def test_every_scheme_on_digits(cli: Cli, runs: Path) -> None:
@@ -47,11 +49,11 @@ def test_every_scheme_on_digits(cli: Cli, runs: Path) -> None:
 
 def test_a_run_is_found_again_however_it_is_asked_for(cli: Cli, runs: Path) -> None:
     first = found(cli("quantize", "--scheme", "dq-int8", *QUICK, "-o", runs))["dq-int8"]
-    for options in (["--config", "ste-mom"], ["--observer", "mom", "--gradient", "ste"], ["--weights", "tensor"]):
+    for options in (["--config", "ste-mom"], ["--observer", "mom", "--gradient", "ste"], ["--granularity", "tensor"]):
         again = found(cli("quantize", "--scheme", "dq-int8", *options, *QUICK, "-o", runs))["dq-int8"]
         assert again["run_id"] == first["run_id"]
     other = found(cli("quantize", "--scheme", "dq-int8", "--gradient", "gc", *QUICK, "-o", runs))["dq-int8"]
-    assert (other["spec"]["scheme"], first["spec"]["scheme"]) == ("dq-int8 gc-mom", "dq-int8")
+    assert (chain_of(other).scheme, chain_of(first).scheme) == ("dq-int8 gc-mom", "dq-int8")
 
 
 @pytest.mark.parametrize("scheme", ["ptq-int4", "dq-int4", "a2q"])
@@ -63,10 +65,7 @@ def test_a_quantized_checkpoint_is_a_model_again(cli: Cli, runs: Path, scheme: s
     assert codes.dtype == torch.int8
     assert codes.unique().numel() <= 16
     model = gnncompress.load_model(path)
-    from gnncompress.experiments.building import load_task
-    from gnncompress.experiments.spec import RunSpec
-
-    task = load_task(RunSpec.model_validate(run["spec"]), None)
+    task = load_task(chain_of(run).workload, None)
     rows = {row.metric: row.value for row in task.evaluate(model)}
     assert rows["accuracy"] == run["metrics"]["evaluate.accuracy"]
     assert rows["loss"] == run["metrics"]["evaluate.loss"]
@@ -80,7 +79,7 @@ def test_the_arms_of_a_hybrid_that_are_not_quantized(cli: Cli, runs: Path, optio
 
 def test_pruned_then_quantized(cli: Cli, runs: Path) -> None:
     run = found(cli("quantize", "--scheme", "qat-int4", "--prune-sparsity", 0.5, *QUICK, "-o", runs))["qat-int4"]
-    assert run["spec"]["sparsity"] == 0.5
+    assert chain_of(run).sparsity == 0.5
     assert run["metrics"]["compress.sparsity"] >= 0.5
     pruned = cli("prune", "-s", 0.5, *QUICK, "-o", runs).json["runs"][0]
     assert pruned["metrics"]["finetune.epochs"] == 5
@@ -151,7 +150,7 @@ def test_a_users_own_model(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_the_official_protocol_chooses_by_the_test_set(cli: Cli, runs: Path) -> None:
     options = ["--scheme", "a2q", "--official-protocol", *QUICK, "-o", runs]
     run = found(cli("quantize", *options))["a2q"]
-    assert run["spec"]["scheme"] == "a2q official-protocol"
+    assert chain_of(run).scheme == "a2q official-protocol"
     honest = found(cli("quantize", "--scheme", "a2q", *QUICK, "-o", runs))["a2q"]
     assert run["metrics"]["evaluate.accuracy"] >= honest["metrics"]["evaluate.accuracy"]
 
@@ -185,7 +184,10 @@ def test_dry_run_lists_every_quantizer(cli: Cli) -> None:
         (["--scheme", "qat-int1"], "unknown scheme 'qat-int1'"),
         (["--scheme", "dq-int8", "--config", "gc-max"], "gc-max"),
         (["--scheme", "dq-int8", "--observer", "max"], "--observer: unknown observer 'max'"),
-        (["--scheme", "dq-int8", "--config", "gc-per", "--observer", "abs"], "--config gc-per: contradicts --observer"),
+        (
+            ["--scheme", "dq-int8", "--config", "gc-per", "--observer", "abs"],
+            "--config gc-per: contradicts observer or gradient, which make it gc-abs",
+        ),
         (["--scheme", "qat-int8", "--protect", 0.2], "--protect: scheme qat-int8 has no such option; it belongs to dq"),
         (["--scheme", "dq-int8", "--groups", 10], "--groups: scheme dq-int8 has no such option; it belongs to a2q"),
         (
@@ -208,7 +210,6 @@ def test_dry_run_lists_every_quantizer(cli: Cli) -> None:
         (["--scheme", "dq-int8", "--protect", 1.5], "--protect 1.5: must be a finite number, at least 0 and below 1"),
         (["--scheme", "dq-int8", "--keep-float", "conv.0"], "--keep-float conv.0: the model has no such layer"),
         (["--scheme", "dq-int8", "--prune-sparsity", 1.2], "--prune-sparsity 1.2"),
-        ([], "--scheme"),
     ],
 )
 def test_wrong_usage(cli: Cli, tmp_path: Path, options: list[object], message: str) -> None:
@@ -242,7 +243,7 @@ def test_integer_execution(cli: Cli, runs: Path) -> None:
     result = cli("quantize", "--scheme", "dq-int8", "--execute", "integer", *QUICK, "-o", runs)
     integer = found(result)["dq-int8"]
     assert integer["run_id"] != simulated["run_id"]
-    assert integer["spec"]["scheme"] == "dq-int8 integer"
+    assert chain_of(integer).scheme == "dq-int8 integer"
     assert integer["metrics"]["evaluate.accuracy"] == pytest.approx(simulated["metrics"]["evaluate.accuracy"], abs=0.01)
     for metric in ("compress.bits_average_weights", "compress.sparsity", "finetune.epochs", "checkpoint.dense_size"):
         assert integer["metrics"][metric] == simulated["metrics"][metric], metric
@@ -295,8 +296,9 @@ def test_a_level_that_cannot_be_used_is_told_before_training(
 def test_integer_execution_beside_schemes_that_have_none(cli: Cli, runs: Path) -> None:
     options = ["--scheme", "fp32,ptq-int8", "--execute", "integer", "--keep-float", "convs.1", *QUICK, "-o", runs]
     both = found(cli("quantize", *options))
-    assert both["fp32"]["spec"]["settings"] == {"scheme": "fp32"}
-    assert both["ptq-int8"]["spec"]["scheme"] == "ptq-int8 float=convs.1 integer"
+    assert chain_of(both["fp32"]).compressions[-1].config == {"scheme": "fp32"}
+    assert chain_of(both["fp32"]).scheme == "fp32"
+    assert chain_of(both["ptq-int8"]).scheme == "ptq-int8 float=convs.1 integer"
     inspected = cli("checkpoint", "inspect", runs / both["ptq-int8"]["run_id"] / "model.safetensors").out
     assert "in floats: convs.1 (kept in floats)" in inspected
     table = cli("report", runs)
@@ -325,7 +327,7 @@ def test_integer_execution_on_real_data(cli: Cli, workload: str, model: str, dat
     [
         (["--scheme", "fp32", "--execute", "integer"], "--execute: scheme fp32 has no such option"),
         (["--scheme", "a2q", "--execute", "integer"], "--execute: scheme a2q has no such option"),
-        (["--scheme", "dq-int8", "--execute", "fast"], "--execute: unknown execute 'fast'"),
+        (["--scheme", "dq-int8", "--execute", "fast"], "--execute: unknown execution 'fast'"),
         (["--scheme", "dq-int8", "--execute", "integer", "--device", "cuda"], "--execute integer runs on the CPU"),
     ],
 )

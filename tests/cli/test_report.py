@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gnncompress.experiments.resolve import resolve
 from tests.conftest import Result, one_line
+from tests.experiments.helpers import asked
 from tests.reporting.test_reporting import write
 
 Cli = Callable[..., Result]
@@ -18,8 +18,8 @@ Cli = Callable[..., Result]
 @pytest.fixture
 def copied(tmp_path: Path) -> Path:
     for seed, accuracy in enumerate((0.8, 0.9)):
-        write(tmp_path, resolve("cora", "gcn", seed=seed), accuracy)
-    shutil.copytree(tmp_path / resolve("cora", "gcn", seed=1).run_id, tmp_path / "copy")
+        write(tmp_path, asked("cora", "gcn", seed=seed), accuracy)
+    shutil.copytree(tmp_path / asked("cora", "gcn", seed=1).id, tmp_path / "copy")
     return tmp_path
 
 

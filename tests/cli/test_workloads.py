@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from gnncompress.measurements import PRIMARY_METRIC
+from tests.cli.helpers import chain_of
 from tests.conftest import Result, one_line
 
 Cli = Callable[..., Result]
@@ -48,7 +49,7 @@ def check(cli: Cli, workload: str, output: Path, *more: object) -> None:
         metrics = run["metrics"]
         assert metrics["compress.parameters"] == total
         assert 0 < metrics["compress.nonzero_parameters"] <= total
-        metric = PRIMARY_METRIC[run["spec"]["task"]]
+        metric = PRIMARY_METRIC[chain_of(run).workload.task]
         assert 0 <= metrics[f"evaluate.{metric}"] <= 1
         assert 0 < metrics[f"evaluate.constant_{metric}"] < 1
         assert metrics["inference.latency_median"] > 0
@@ -104,8 +105,8 @@ def test_baselines_train_on_every_task(cli: Cli, data_root: Path, tmp_path: Path
         options = ["-d", dataset, "-m", model, "--task", task, "--epochs", 1, "-o", tmp_path, "--json"]
         result = cli("train", *options)
         assert result.code == 0, result.err
-        spec = result.json["runs"][0]["spec"]
-        assert (spec["dataset"], spec["model"], spec["task"]) == (dataset, model, task)
+        workload = chain_of(result.json["runs"][0]).workload
+        assert (workload.dataset, workload.model, workload.task) == (dataset, model, task)
 
 
 def test_splits(cli: Cli, data_root: Path, tmp_path: Path) -> None:
@@ -113,8 +114,8 @@ def test_splits(cli: Cli, data_root: Path, tmp_path: Path) -> None:
         options = ["--epochs", 1, "-o", tmp_path, "--data-root", data_root, "--json", "--split-seed", 3]
         result = cli("train", "-w", workload, "--split", split, *options)
         assert result.code == 0, result.err
-        assert result.json["runs"][0]["spec"]["split"]["kind"] == split
-        assert result.json["runs"][0]["spec"]["split"]["seed"] == 3
+        found = chain_of(result.json["runs"][0]).workload.split
+        assert (found.kind, found.seed) == (split, 3)
 
 
 def test_own_model_and_data_as_in_the_readme(cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,12 +124,12 @@ def test_own_model_and_data_as_in_the_readme(cli: Cli, tmp_path: Path, monkeypat
     (code,) = re.findall(r"```python\n(# my_file\.py\n.*?)```", text, flags=re.DOTALL)
     assert len([line for line in code.splitlines() if line]) <= 10
     Path("my_file.py").write_text(code)
-    (command,) = re.findall(r"^gnncompress (prune .*my_file\.py.*)$", text, flags=re.MULTILINE)
+    command, *_ = re.findall(r"^gnncompress (prune .*my_file\.py.*)$", text, flags=re.MULTILINE)
     result = cli(*command.split(), "--json")
     assert result.code == 0, result.err
-    spec = result.json["runs"][0]["spec"]
-    assert (spec["dataset"], spec["model"]) == ("my_file.py:load", "my_file.py:build")
-    assert spec["data"] == spec["code"] != ""
+    workload = chain_of(result.json["runs"][0]).workload
+    assert (workload.dataset, workload.model) == ("my_file.py:load", "my_file.py:build")
+    assert workload.data == workload.code != ""
     # Another text is another run.
     Path("my_file.py").write_text(code + "\n# changed\n")
     again = cli(*command.split(), "--json")

@@ -109,7 +109,7 @@ def test_they_train_by_the_command_line(own: Path, cli: object) -> None:
     for options in (["-d", "towers", "-m", "gnnnet"], ["-d", "smells", "--task", MULTILABEL, "-m", "gin"]):
         result = cli("train", *options, "--epochs", 2, "--data-root", own, "-o", own / "runs", "--json")  # type: ignore[operator]
         assert result.code == 0, result.err
-        assert result.json["runs"][0]["spec"]["data"]
+        assert result.json["runs"][0]["spec"]["workload"]["data"]
     result = cli("train", "-d", "smells", "--epochs", 2, "--data-root", own, "-o", own / "runs")  # type: ignore[operator]
     assert result.code == 1
     assert "use --task multilabel-graph-classification" in result.err

@@ -4,25 +4,26 @@ import pytest
 
 from gnncompress.errors import UsageError
 from gnncompress.experiments.changes import parse_changes
-from gnncompress.experiments.resolve import resolve
+from tests.experiments.helpers import asked, finetune_of
 
 
 def test_recipe_and_model_change_and_nothing_else() -> None:
-    plain, changed = resolve("digits"), resolve("digits", changes=parse_changes(["learning_rate=0.1", "hidden=8"]))
+    plain = asked("digits").workload
+    changed = asked("digits", changes=parse_changes(["learning_rate=0.1", "hidden=8"])).workload
     assert (changed.recipe.learning_rate, changed.arguments["hidden"]) == (0.1, 8)
     assert changed.arguments == {**plain.arguments, "hidden": 8}
     assert changed.model_copy(update={"recipe": plain.recipe, "arguments": plain.arguments}) == plain
 
 
 def test_fine_tuning_follows_the_recipe() -> None:
-    spec = resolve("digits", method="global", sparsity=0.5, changes={"epochs": 60, "weight_decay": 0.25})
-    assert spec.finetune is not None
-    assert (spec.finetune.epochs, spec.finetune.weight_decay) == (30, 0.25)
+    finetune = finetune_of(asked("digits", method="global", sparsity=0.5, changes={"epochs": 60, "weight_decay": 0.25}))
+    assert finetune is not None
+    assert (finetune.epochs, finetune.weight_decay) == (30, 0.25)
 
 
 def test_the_contrastive_loss_is_an_option() -> None:
-    spec = resolve(workload="cora-link", changes={"contrastive": "0.5"})
-    assert spec.arguments["contrastive"] == 0.5
+    chain = asked(workload="cora-link", changes={"contrastive": "0.5"})
+    assert chain.workload.arguments["contrastive"] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -41,4 +42,4 @@ def test_the_contrastive_loss_is_an_option() -> None:
 )
 def test_bad_changes(pairs: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        resolve("digits", changes=parse_changes(pairs))
+        asked("digits", changes=parse_changes(pairs))

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from gnncompress.experiments import comparing
-from gnncompress.experiments.comparing import Compared, Comparison, Settings
-from gnncompress.experiments.resolve import resolve
+from gnncompress.experiments.comparing import Compared, Comparison, Run, Settings
 from gnncompress.profiling.comparison import Difference
+from tests.experiments.helpers import asked
 
 
 def test_energy_has_the_interval_of_its_windows() -> None:
@@ -45,16 +45,18 @@ def test_few_rounds_say_what_they_assume() -> None:
 
 
 def test_a_run_and_its_copy_are_said_to_be_one(tmp_path: Path) -> None:
-    spec = resolve("digits")
+    chain = asked("digits")
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         folder.mkdir()
         (folder / "model.safetensors").write_bytes(b"the same")
-    assert comparing._note_on_one_run([spec, resolve("digits", seed=1)], folders) == []
-    (note,) = comparing._note_on_one_run([spec, spec], folders)
-    assert note == f"{folders[0]} and {folders[1]} are one run, {spec.run_id}, with one model: differences are chance"
+    runs = [Run(chain.id, folder, chain) for folder in folders]
+    other = asked("digits", seed=1)
+    assert comparing._note_on_one_run([runs[0], Run(other.id, folders[1], other)]) == []
+    (note,) = comparing._note_on_one_run(runs)
+    assert note == f"{folders[0]} and {folders[1]} are one run, {chain.id}, with one model: differences are chance"
     (folders[1] / "model.safetensors").write_bytes(b"another")
-    (note,) = comparing._note_on_one_run([spec, spec], folders)
+    (note,) = comparing._note_on_one_run(runs)
     assert note.endswith("with models that differ: one was made anew")
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from gnncompress.errors import ResultsError, UsageError
 from gnncompress.experiments.comparing import Settings, compare
-from gnncompress.experiments.resolve import resolve
+from tests.experiments.helpers import asked
 
-SPEC = resolve("digits").model_dump(mode="json")
+SPEC = asked("digits").dump()
 
 
 def refused(folder: Path, match: str) -> None:
@@ -49,8 +49,9 @@ def test_a_spec_that_is_none(text: bytes, match: str, folder: Path) -> None:
 
 @pytest.mark.parametrize("seed", [2**32, 10**30, -1, 0.5, "x", None, [0]])
 def test_a_seed_that_no_generator_takes(seed: Any, folder: Path) -> None:
-    for forged in ({**SPEC, "seed": seed}, {**SPEC, "split": {**SPEC["split"], "seed": seed}}):
-        (folder / "spec.json").write_text(json.dumps(forged))
+    workload = SPEC["workload"]
+    for forged in ({**workload, "seed": seed}, {**workload, "split": {**workload["split"], "seed": seed}}):
+        (folder / "spec.json").write_text(json.dumps({**SPEC, "workload": forged}))
         refused(folder, "seed")
 
 

@@ -7,40 +7,41 @@ import pytest
 
 from gnncompress.errors import UsageError
 from gnncompress.experiments.allocation import read_allocation, write_allocation
-from gnncompress.experiments.levels import PAPER_RATES, parse_rates, sparsities
-from gnncompress.experiments.resolve import resolve
-from gnncompress.experiments.spec import RunSpec
+from gnncompress.experiments.levels import PAPER_RATES, parse_levels, parse_rates
+from gnncompress.experiments.stages import Chain
+from tests.experiments.helpers import asked
 
 
-def pruned(**options: object) -> RunSpec:
-    return resolve("digits", method=options.pop("method", None), sparsity=0.5, **options)  # type: ignore[arg-type]
+def pruned(**options: object) -> Chain:
+    return asked("digits", method=options.pop("method", None), sparsity=0.5, **options)  # type: ignore[arg-type]
 
 
 def test_defaults_are_no_settings() -> None:
     plain = pruned()
-    assert (plain.method, plain.scheme, plain.settings) == ("global", "", {})
-    assert pruned(importance="magnitude", min_keep=0.0, steps=1, allocation="global").run_id == plain.run_id
+    assert (plain.method, plain.scheme, plain.compressions[0].config) == ("global", "", {})
+    assert pruned(importance="magnitude", min_keep=0.0, steps=1, allocation="global").id == plain.id
 
 
 def test_settings_and_their_short_form() -> None:
     spec = pruned(allocation="erk", importance="taylor", min_keep=0.05, steps=3)
     assert spec.method == "fine-grained"
-    assert spec.settings == {"allocation": "erk", "importance": "taylor", "min_keep": 0.05, "steps": 3}
+    (stage,) = spec.compressions
+    assert stage.config == {"allocation": "erk", "importance": "taylor", "min_keep": 0.05, "steps": 3}
     assert spec.scheme == "taylor erk min_keep=0.05 steps=3"
 
 
 def test_a_number_is_one_run_however_it_is_written() -> None:
-    assert resolve("digits", method="l2", rate=1).run_id == resolve("digits", method="l2", rate=1.0).run_id
+    assert asked("digits", method="l2", rate=1).id == asked("digits", method="l2", rate=1.0).id
 
 
 def test_origins() -> None:
     spec = pruned()
-    assert spec.origin == spec.base()
-    assert spec.base().origin is None
-    alone = resolve("digits", method="l2", rate=0.1)
-    assert (alone.method, alone.scheme, alone.origin) == ("l2", "rate=0.1", None)
-    followed = resolve("digits", method="l2", rate=0.1, sparsity=0.5)
-    assert followed.origin == alone
+    assert spec.model.parent == spec.base.model
+    assert spec.base.model.parent is None
+    alone = asked("digits", method="l2", rate=0.1)
+    assert (alone.method, alone.scheme, alone.model.parent) == ("l2", "rate=0.1", None)
+    followed = asked("digits", method="l2", rate=0.1, sparsity=0.5)
+    assert followed.model.parent == alone.model
 
 
 def test_allocation_files(tmp_path: Path) -> None:
@@ -48,11 +49,10 @@ def test_allocation_files(tmp_path: Path) -> None:
     write_allocation(file, 0.9, {"convs.0.lin.weight": 0.95})
     assert read_allocation(file).layers == {"convs.0.lin.weight": 0.95}
     spec = pruned(allocation=str(file))
-    assert spec.settings == {"allocation": "given", "layers": {"convs.0.lin.weight": 0.95}}
-    assert sparsities(None, None, str(file)) == [0.9]
+    assert spec.compressions[0].config == {"allocation": "given", "layers": {"convs.0.lin.weight": 0.95}}
     moved = tmp_path / "elsewhere.json"
     moved.write_text(file.read_text())
-    assert pruned(allocation=str(moved)).run_id == spec.run_id, "content names a run, not where it lies"
+    assert pruned(allocation=str(moved)).id == spec.id, "content names a run, not where it lies"
 
 
 @pytest.mark.parametrize(
@@ -78,18 +78,18 @@ def test_bad_allocation_files(tmp_path: Path, content: str, message: str) -> Non
     [
         ({"allocation": "ekr"}, "--allocation ekr: neither global, uniform, erk, lamp-score nor a file"),
         ({"method": "global", "allocation": "erk"}, "--allocation erk makes the method fine-grained, not global"),
-        ({"importance": "l1"}, r"--importance: unknown importance 'l1'; there is: gradient, magnitude, random, taylor"),
+        ({"importance": "l1"}, r"importance: unknown importance 'l1'; there is: gradient, magnitude, random, taylor"),
         ({"method": "structured", "importance": "gradient"}, "unknown importance 'gradient'"),
-        ({"rate": 0.1}, "--rate: method global has no such option; it belongs to l2"),
+        ({"rate": 0.1}, "rate: method global has no such option; it belongs to l2"),
         (
             {"method": "structured", "steps": 2},
-            "--steps: method structured has no such option; it belongs to global, fine",
+            "steps: method structured has no such option; it belongs to global, fine",
         ),
-        ({"method": "l2"}, "method l2 needs --rate"),
-        ({"method": "l2", "rate": "much"}, "--rate much: must be a number"),
-        ({"method": "l2", "rate": float("inf")}, "--rate inf: must be a finite number, at least 0"),
-        ({"min_keep": 7}, "--min-keep 7: must be a finite number, at least 0 and below 1"),
-        ({"steps": 2.5}, "--steps 2.5: must be a whole number, at least 1"),
+        ({"method": "l2"}, "rate: method l2 needs it"),
+        ({"method": "l2", "rate": "much"}, "rate much: must be a number"),
+        ({"method": "l2", "rate": float("inf")}, "rate inf: must be a finite number, at least 0"),
+        ({"min_keep": 7}, "min_keep 7: must be a finite number, at least 0 and below 1"),
+        ({"steps": 2.5}, "steps 2.5: must be a whole number, at least 1"),
         ({"method": "l2", "rate": 0.1, "allocation": "erk"}, "makes the method fine-grained, not l2"),
     ],
 )
@@ -108,12 +108,6 @@ def test_rates() -> None:
         parse_rates("inf")
 
 
-def test_sparsities_by_default() -> None:
-    assert sparsities(None, None, None) == [0.5]
-    assert sparsities(None, "l2", None) == [0.0]
-    assert sparsities("0.9", "l2", None) == [0.9]
-
-
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -123,14 +117,14 @@ def test_sparsities_by_default() -> None:
 )
 def test_levels_that_are_nearly_right(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        sparsities(text, None, None)
+        parse_levels(text)
 
 
 def test_a_data_root_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"--data-root {tmp_path / 'no'}: no such folder"):
-        resolve("digits", data_root=tmp_path / "no")
+    with pytest.raises(UsageError, match=f"data_root {tmp_path / 'no'}: no such folder"):
+        asked("digits", data_root=tmp_path / "no")
 
 
 @pytest.mark.parametrize(("word", "task"), [("node", "node-classification"), ("link", "link-prediction")])
 def test_tasks_by_their_first_word(word: str, task: str) -> None:
-    assert resolve("digits", task=word).task == resolve("digits", task=task).task == task
+    assert asked("digits", task=word).workload.task == asked("digits", task=task).workload.task == task

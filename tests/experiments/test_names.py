@@ -13,8 +13,8 @@ from gnncompress.datasets.moleculenet import LAYOUTS
 from gnncompress.datasets.tudataset_files import NAMES
 from gnncompress.errors import DatasetError, UsageError
 from gnncompress.experiments.building import load_task
-from gnncompress.experiments.resolve import resolve
 from gnncompress.experiments.workloads import WORKLOADS, workload
+from tests.experiments.helpers import asked
 
 GRAPHS, SIZE = 40, 4
 
@@ -84,10 +84,10 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     ],
 )
 def test_a_name_is_one_set_from_the_spec_to_the_graphs(root: Path, name: str, canonical: str, width: int) -> None:
-    spec = resolve(name, data_root=root, features="raw", device="cpu")
-    assert spec.dataset == find_dataset(canonical, root).name == canonical
-    assert spec == resolve(canonical, data_root=root, features="raw", device="cpu")
-    task = load_task(spec, root)
+    chain = asked(name, data_root=root, features="raw", device="cpu")
+    assert chain.workload.dataset == find_dataset(canonical, root).name == canonical
+    assert chain == asked(canonical, data_root=root, features="raw", device="cpu")
+    task = load_task(chain.workload, root)
     assert (task.features, task.outputs) == (width, 2)
     assert len(load_dataset(name, root).as_list()) == GRAPHS
 
@@ -105,11 +105,11 @@ def test_what_is_nowhere_keeps_its_collection_and_spelling(root: Path) -> None:
     entry = find_dataset("tu:Yeast", root)
     assert (entry.name, entry.source) == ("tu:Yeast", "Yeast")  # as the server spells it
     with pytest.raises(DatasetError, match=r"data set yeast: no raw files and no download .* put Yeast_A\.txt"):
-        resolve("tu:Yeast", data_root=root)
+        asked("tu:Yeast", data_root=root)
     with pytest.raises(UsageError, match="unknown dataset 'yeast'"):
-        resolve("Yeast", data_root=root)
+        asked("Yeast", data_root=root)
     with pytest.raises(UsageError, match="unknown dataset 'esol-labels'"):
-        resolve("esol-labels", data_root=root)
+        asked("esol-labels", data_root=root)
 
 
 def test_a_named_workloads_data_set_goes_by_any_of_its_names() -> None:
@@ -121,7 +121,7 @@ def test_a_named_workloads_data_set_goes_by_any_of_its_names() -> None:
 
 def test_an_experiment_looks_in_its_data_root(root: Path) -> None:
     found = gnncompress.experiment(
-        root / "runs", root, dataset="towers-labels", model="gin", epochs=1, energy="none", device="cpu"
+        "towers-labels", "gin", output=root / "runs", data_root=root, epochs=1, energy="none", device="cpu"
     )
-    assert found["spec"]["dataset"] == "tu:Towers-labels"
+    assert found["spec"]["workload"]["dataset"] == "tu:Towers-labels"
     assert json.dumps(found)

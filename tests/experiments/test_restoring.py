@@ -16,29 +16,29 @@ from gnncompress.checkpoints import save_checkpoint
 from gnncompress.errors import CheckpointError, UsageError
 from gnncompress.experiments import restoring
 from gnncompress.experiments.building import load_task, new_model
-from gnncompress.experiments.resolve import resolve
 from gnncompress.experiments.restoring import card_of
 from gnncompress.measurements import GRAPHS, LINKS, NODES
 from gnncompress.models import MODELS, build_model
 from gnncompress.pruning.edges import drop_edges
 from gnncompress.quantization import calibrate, freeze, prepare
 from gnncompress.tasks.base import Task
+from tests.experiments.helpers import asked
 
 DATA = {NODES: "digits", LINKS: "digits", GRAPHS: "digits-grid"}
 CASES = [(entry.name, task) for entry in MODELS for task in DATA if task in entry.tasks]
 
 
 def card(**changes: Any) -> dict[str, Any]:
-    plain = {"run": "0", "dataset": "digits", "task": NODES, "model": "gcn", "method": "none", "scheme": ""}
+    plain = {"run": "0", "dataset": "digits", "task": NODES, "model": "gcn"}
     sizes = {"arguments": {"hidden": 4, "dropout": 0.0}, "features": 8, "outputs": 3, "sparsity": 0.0, "seed": 0}
     return {**plain, **sizes, **changes}
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)
 def test_every_model_is_restored(name: str, task: str, tmp_path: Path) -> None:
-    spec = resolve(DATA[task], name, task=task)
-    problem = load_task(spec, None)
-    model = new_model(spec, problem).eval()
+    spec = asked(DATA[task], name, task=task)
+    problem = load_task(spec.workload, None)
+    model = new_model(spec.workload, problem).eval()
     save_checkpoint(model, tmp_path / "x", card_of(spec, problem))
     back = gnncompress.load_model(tmp_path / "x")
     assert type(back) is type(model)
@@ -51,9 +51,9 @@ def test_every_model_is_restored(name: str, task: str, tmp_path: Path) -> None:
 
 
 def test_channels_removed_are_removed_again(tmp_path: Path) -> None:
-    spec = resolve("digits-grid", "gin", "structured", 0.5)
-    task = load_task(spec, None)
-    model = new_model(spec, task).eval()
+    spec = asked("digits-grid", "gin", "structured", 0.5)
+    task = load_task(spec.workload, None)
+    model = new_model(spec.workload, task).eval()
     gnncompress.prune(model, "structured", 0.5, forward=task.example)
     save_checkpoint(model, tmp_path / "x", card_of(spec, task))
     back = gnncompress.load_model(tmp_path / "x")
@@ -67,13 +67,15 @@ def test_a_run_of_the_command_line_is_restored(tmp_path: Path) -> None:
         output=tmp_path, dataset="digits", model="gcn", method="global", sparsity=0.5, epochs=2, finetune=False
     )
     assert len(rows)
-    specs = {path.parent: json.loads(path.read_text()) for path in tmp_path.glob("*/spec.json")}
-    (path,) = [folder / "model.safetensors" for folder, spec in specs.items() if spec["method"] == "global"]
+    (path,) = [folder / "model.safetensors" for folder in tmp_path.iterdir() if folder.name == rows["run_id"]]
     model = gnncompress.load_model(path)
     weights = torch.cat([p.detach().reshape(-1) for p in model.parameters() if p.dim() > 1])
     assert float((weights == 0).float().mean()) == pytest.approx(0.5, abs=1 / len(weights))
     metadata = gnncompress.checkpoints.inspect_checkpoint(path).metadata
-    assert (metadata["run"], metadata["method"], metadata["sparsity"]) == (path.parent.name, "global", 0.5)
+    applied = [{"method": "global", "config": {}}]
+    assert (metadata["run"], metadata["compress"], metadata["sparsity"]) == (path.parent.name, applied, 0.5)
+    parent = json.loads((path.parent / "spec.json").read_text())["stages"]
+    assert [stage["stage"] for stage in parent] == ["train", "compress", "measure"]
 
 
 def test_a_model_of_ones_own(tmp_path: Path) -> None:
@@ -109,9 +111,9 @@ def test_lazy_layers_and_channels_of_ones_own_model(tmp_path: Path) -> None:
 
 
 def test_edges_dropped_stay_dropped(tmp_path: Path) -> None:
-    spec = resolve("digits", "gcn")
-    task = load_task(spec, None)
-    model = new_model(spec, task).eval()
+    spec = asked("digits", "gcn")
+    task = load_task(spec.workload, None)
+    model = new_model(spec.workload, task).eval()
     edges = task.data.edge_index.size(1)  # type: ignore[attr-defined]
     drop_edges(model, torch.arange(edges) % 3 > 0)
     save_checkpoint(model, tmp_path / "x", card_of(spec, task))
@@ -172,9 +174,9 @@ def forged(whole: dict[str, Any]) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def quantized() -> tuple[Task, dict[str, Any], dict[str, Tensor]]:
     """A task, the card and the tensors of a model that runs in integers."""
-    spec = resolve("digits", "gcn", "quantize", scheme="qat-int8", execute="integer")
-    task = load_task(spec, None)
-    model = prepare(new_model(spec, task), "qat-int8")
+    spec = asked("digits", "gcn", "quantize", scheme="qat-int8", execute="integer")
+    task = load_task(spec.workload, None)
+    model = prepare(new_model(spec.workload, task), "qat-int8")
     calibrate(model, lambda: task.example(model))
     return task, card_of(spec, task), dict(freeze(model).state_dict())
 
@@ -186,8 +188,8 @@ def test_a_forged_card_is_refused_or_harmless(
 ) -> None:
     task, whole, state = quantized
     if kind != "integer":
-        spec = resolve("digits", "gcn", *(("structured", 0.5) if kind == "structured" else ()))
-        model = new_model(spec, task).eval()
+        spec = asked("digits", "gcn", *(("structured", 0.5) if kind == "structured" else ()))
+        model = new_model(spec.workload, task).eval()
         if kind == "structured":
             gnncompress.prune(model, "structured", 0.5, forward=task.example)
         whole, state = card_of(spec, task), dict(model.state_dict())
@@ -244,9 +246,9 @@ def test_a_range_without_end_is_refused(low: float, high: float, quantized: Any,
 
 
 def test_a_step_without_end_is_refused(tmp_path: Path) -> None:
-    spec = resolve("digits", "gcn", "quantize", scheme="a2q")
-    task = load_task(spec, None)
-    model = prepare(new_model(spec, task), "a2q")
+    spec = asked("digits", "gcn", "quantize", scheme="a2q")
+    task = load_task(spec.workload, None)
+    model = prepare(new_model(spec.workload, task), "a2q")
     calibrate(model, lambda: task.example(model))
     state = dict(freeze(model).state_dict())
     save_checkpoint(state, tmp_path / "x", card_of(spec, task))
@@ -258,9 +260,9 @@ def test_a_step_without_end_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_mask_of_edges_that_is_none_is_refused(tmp_path: Path) -> None:
-    spec = resolve("digits", "gcn")
-    task = load_task(spec, None)
-    state = dict(new_model(spec, task).state_dict())
+    spec = asked("digits", "gcn")
+    task = load_task(spec.workload, None)
+    state = dict(new_model(spec.workload, task).state_dict())
     for mask in (torch.ones(5), torch.ones(2, 2, dtype=torch.bool), torch.ones(5, dtype=torch.long)):
         save_checkpoint({**state, "edge_keep": mask}, tmp_path / "x", card_of(spec, task))
         with pytest.raises(CheckpointError, match=r"x: does not fit GCN: 'edge_keep' is no mask of edges"):
@@ -268,8 +270,8 @@ def test_a_mask_of_edges_that_is_none_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_the_caller_asks_for_and_the_model_cannot_do_is_the_callers_error(tmp_path: Path) -> None:
-    spec = resolve("digits", "gcn")
-    task = load_task(spec, None)
-    save_checkpoint(new_model(spec, task), tmp_path / "x", card_of(spec, task))
+    spec = asked("digits", "gcn")
+    task = load_task(spec.workload, None)
+    save_checkpoint(new_model(spec.workload, task), tmp_path / "x", card_of(spec, task))
     with pytest.raises(UsageError, match="never quantized"):
         gnncompress.load_model(tmp_path / "x", execute="integer")

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from gnncompress.errors import ResultsError, TrainingError, UsageError
-from gnncompress.experiments import run
-from gnncompress.experiments.resolve import resolve
+from gnncompress.experiments import execution
 from gnncompress.experiments.rows import read_metrics, to_csv
 from gnncompress.experiments.store import Store, read_spec
 from gnncompress.experiments.sweep import Observer, Sweep
 from gnncompress.measurements import COLUMNS, Measurement
+from tests.experiments.helpers import asked
 
-SPEC = resolve("digits")
+SPEC = asked("digits")
 
 
 def publish(store: Store, text: str = "rows") -> None:
@@ -44,7 +44,7 @@ def test_failed_run_leaves_its_error_and_is_tried_again(tmp_path: Path) -> None:
     error = json.loads((store.path(SPEC) / "error.json").read_text())
     assert (error["type"], error["message"]) == ("TrainingError", "the loss is nan")
     assert "the loss is nan" in error["traceback"]
-    assert read_spec(store.path(SPEC))["dataset"] == "digits"
+    assert read_spec(store.path(SPEC))["workload"]["dataset"] == "digits"
     assert not store.finished(SPEC)
     publish(store)
     assert store.finished(SPEC)
@@ -60,7 +60,7 @@ def test_a_failure_never_replaces_a_finished_run(tmp_path: Path) -> None:
 
 def test_what_a_dead_process_left_is_swept_away(tmp_path: Path) -> None:
     store = Store(tmp_path)
-    for name in (SPEC.run_id, f"{SPEC.run_id}.old"):
+    for name in (SPEC.id, f"{SPEC.id}.old"):
         (tmp_path / ".staging" / name).mkdir(parents=True)
         (tmp_path / ".staging" / name / "results.csv").write_text("half")
     publish(store)
@@ -95,7 +95,7 @@ def test_rows_and_metrics(tmp_path: Path) -> None:
     )
     assert lines[0] == ",".join(COLUMNS)
     assert lines[2] == (
-        f"{SPEC.run_id},digits,node-classification,gcn,none,,0.0,false,0,"
+        f"{SPEC.id},digits,node-classification,gcn,none,,0.0,false,0,"
         "compress,conv1.weight,sparsity,1.0,fraction,computed"
     )
     assert read_metrics(path) == {"evaluate.accuracy": 0.1 + 0.2, "inference.energy": None}
@@ -156,8 +156,8 @@ def elsewhere(tmp_path: Path) -> tuple[Path, Path]:
     """Return an empty output folder, and another folder that holds a finished run of the same name."""
     (tmp_path / "runs").mkdir()
     precious = tmp_path / "precious"
-    (precious / SPEC.run_id).mkdir(parents=True)
-    (precious / SPEC.run_id / "results.csv").write_text("rows")
+    (precious / SPEC.id).mkdir(parents=True)
+    (precious / SPEC.id / "results.csv").write_text("rows")
     return tmp_path / "runs", precious
 
 
@@ -168,8 +168,8 @@ def test_a_link_in_place_of_a_folder_of_the_store_is_refused(name: str, dangling
     (runs / name).symlink_to(tmp_path / "nothing" if dangling else precious)
     with pytest.raises(UsageError, match=rf"--output .*runs: {name} in it cannot be used \(a link, not a folder\)"):
         Store(runs)
-    assert [path.name for path in precious.iterdir()] == [SPEC.run_id]
-    assert (precious / SPEC.run_id / "results.csv").read_text() == "rows"
+    assert [path.name for path in precious.iterdir()] == [SPEC.id]
+    assert (precious / SPEC.id / "results.csv").read_text() == "rows"
     assert not (tmp_path / "nothing").exists()
 
 
@@ -189,8 +189,8 @@ def test_a_link_put_there_later_is_refused_too(tmp_path: Path) -> None:
         pass
     with pytest.raises(UsageError, match=r"\.staging in it cannot be used"), store.staged(SPEC):
         pass
-    assert [path.name for path in precious.iterdir()] == [SPEC.run_id]
-    assert (precious / SPEC.run_id / "results.csv").read_text() == "rows"
+    assert [path.name for path in precious.iterdir()] == [SPEC.id]
+    assert (precious / SPEC.id / "results.csv").read_text() == "rows"
 
 
 def test_a_link_put_there_while_staging_is_not_followed(tmp_path: Path) -> None:
@@ -206,26 +206,26 @@ def test_a_link_put_there_while_staging_is_not_followed(tmp_path: Path) -> None:
 
     with pytest.raises(RuntimeError, match="stop"):
         fail()
-    assert (precious / SPEC.run_id / "results.csv").read_text() == "rows"
+    assert (precious / SPEC.id / "results.csv").read_text() == "rows"
 
 
 @pytest.mark.parametrize("suffix", ["", ".old"])
 def test_links_in_the_staging_folder_are_deleted_and_not_what_they_lead_to(suffix: str, tmp_path: Path) -> None:
     runs, precious = elsewhere(tmp_path)
     store = Store(runs)
-    (runs / ".staging" / f"{SPEC.run_id}{suffix}").symlink_to(precious)
+    (runs / ".staging" / f"{SPEC.id}{suffix}").symlink_to(precious)
     publish(store)
-    (runs / SPEC.run_id / "results.csv").unlink()
-    (runs / SPEC.run_id / "notes").symlink_to(precious)
+    (runs / SPEC.id / "results.csv").unlink()
+    (runs / SPEC.id / "notes").symlink_to(precious)
     publish(store)
-    assert [path.name for path in (runs / SPEC.run_id).iterdir()] == ["results.csv"]
-    assert (precious / SPEC.run_id / "results.csv").read_text() == "rows"
+    assert [path.name for path in (runs / SPEC.id).iterdir()] == ["results.csv"]
+    assert (precious / SPEC.id / "results.csv").read_text() == "rows"
     assert list((runs / ".staging").iterdir()) == []
 
 
 def test_a_lock_that_is_a_link_makes_no_file(tmp_path: Path) -> None:
     store = Store(tmp_path / "runs")
-    (tmp_path / "runs" / ".locks" / f"{SPEC.run_id}.lock").symlink_to(tmp_path / "made")
+    (tmp_path / "runs" / ".locks" / f"{SPEC.id}.lock").symlink_to(tmp_path / "made")
     with pytest.raises(ResultsError, match=r"\.lock: cannot be locked \(a link, not a file\)"), store.lock(SPEC):
         pass
     assert not (tmp_path / "made").exists()
@@ -256,14 +256,14 @@ IN_THE_WAY = [(put_file, "a file"), (put_dangling, "a link"), (put_link, "a link
 def test_what_is_in_the_way_of_a_run_is_told_before_any_training(
     put: Callable[[Path], None], what: str, base: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pruned = resolve("digits", method="global", sparsity=0.5)
+    pruned = asked("digits", method="global", sparsity=0.5)
     store = Store(tmp_path)
-    put(store.path(pruned.base() if base else pruned))
+    put(store.path(pruned.base.model if base else pruned))
 
     def train(*_: object) -> None:
         pytest.fail("nothing may be trained")
 
-    monkeypatch.setattr(run, "_compress", train)
+    monkeypatch.setattr(execution, "_applied", train)
     with pytest.raises(ResultsError, match=f"{what}, not a folder, where the run's files belong; move it away"):
         Sweep(store, None, Observer()).run([pruned])
     assert not list(tmp_path.glob("*/results.csv"))
@@ -272,7 +272,7 @@ def test_what_is_in_the_way_of_a_run_is_told_before_any_training(
 def test_a_finished_run_behind_a_link_is_found(tmp_path: Path) -> None:
     runs, precious = elsewhere(tmp_path)
     store = Store(runs)
-    store.path(SPEC).symlink_to(precious / SPEC.run_id)
+    store.path(SPEC).symlink_to(precious / SPEC.id)
     assert Sweep(store, None, Observer()).run([SPEC]).finished == [SPEC]
 
 
@@ -323,7 +323,7 @@ def test_a_failure_that_cannot_be_stored_does_not_hide_its_reason(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(run, "_compress", full)
+    monkeypatch.setattr(execution, "_applied", full)
     monkeypatch.setattr(Store, "fail", full)
     outcome = Sweep(Store(tmp_path), None, Ear()).run([SPEC])
     assert [str(error) for error in outcome.failed.values()] == ["[Errno 28] No space left on device"]
@@ -359,7 +359,7 @@ def test_another_users_lock_is_told_before_any_training(shared: Path, monkeypatc
         (shared / name).chmod(0o777)
     with Store(shared).lock(SPEC):
         pass
-    monkeypatch.setattr(run, "_compress", lambda *_: pytest.fail("nothing may be trained"))
+    monkeypatch.setattr(execution, "_applied", lambda *_: pytest.fail("nothing may be trained"))
     with nobody(), pytest.raises(ResultsError, match=r"\.lock: cannot be locked \(another user's\); choose another"):
         Sweep(Store(shared), None, Observer()).run([SPEC])
     locking = pytest.raises(ResultsError, match=r"\.lock: cannot be locked \(another user's\)")
@@ -374,7 +374,7 @@ def test_another_users_folders_are_told_at_once(shared: Path) -> None:
 
 def test_another_users_run_that_is_kept_secret_is_told(shared: Path) -> None:
     publish(Store(shared))
-    (shared / SPEC.run_id).chmod(0o700)
+    (shared / SPEC.id).chmod(0o700)
     for name in (".locks", ".staging"):
         (shared / name).chmod(0o777)
     with nobody(), pytest.raises(ResultsError, match=r"cannot be read \(Permission denied\); choose another --output"):

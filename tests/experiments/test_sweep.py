@@ -18,13 +18,14 @@ import torch
 import gnncompress
 from gnncompress.checkpoints import load_checkpoint, same_bits
 from gnncompress.errors import DatasetError, TrainingError
-from gnncompress.experiments import run as run_module
-from gnncompress.experiments.building import load_model, load_task
-from gnncompress.experiments.resolve import resolve
+from gnncompress.experiments import building, execution
+from gnncompress.experiments.building import load_task
+from gnncompress.experiments.inference import runnable
 from gnncompress.experiments.store import Store
 from gnncompress.experiments.sweep import Observer, Sweep, reason
 from gnncompress.measurements import COLUMNS, PHASES, SOURCES
 from gnncompress.tasks import trainer as trainer_module
+from tests.experiments.helpers import asked
 
 TIMED = {
     "duration",
@@ -38,7 +39,8 @@ TIMED = {
 TIMED |= {"throughput", "memory_baseline", "memory_peak", "memory_peak_sampled", "energy"}
 TIMED |= {"latency_p99", "warmup", "cpu", "cpu_foreign", "energy_window"}
 TIMED |= {"context_switches_voluntary", "context_switches_involuntary"}
-FILES = {"spec.json", "environment.json", "results.csv", "model.safetensors", "samples.npz"}
+FILES = {"spec.json", "environment.json", "results.csv", "runs.csv", "model.safetensors", "samples.npz"}
+OF_MODELS = {"spec.json", "environment.json", "costs.csv", "model.safetensors"}
 QUICK = ["--epochs", "5", "--finetune-epochs", "3", "--quiet"]
 
 
@@ -48,10 +50,13 @@ def rows_of(run: Path) -> list[dict[str, str]]:
 
 
 def test_run_folder(runs: Path) -> None:
-    spec = resolve("digits", "gcn", "global", 0.5, 1, epochs=20, finetune_epochs=5)
-    folder = runs / spec.run_id
+    spec = asked("digits", "gcn", "global", 0.5, 1, epochs=20, finetune_epochs=5)
+    folder = runs / spec.id
     assert {path.name for path in folder.iterdir()} == FILES
-    assert json.loads((folder / "spec.json").read_text()) == spec.model_dump(mode="json")
+    assert json.loads((folder / "spec.json").read_text()) == spec.dump()
+    parent = spec.parent
+    assert parent is not None
+    assert {path.name for path in (runs / parent.id).iterdir()} == OF_MODELS
     rows = rows_of(folder)
     assert all(tuple(row) == COLUMNS for row in rows)
     assert {row["phase"] for row in rows} <= set(PHASES)
@@ -67,33 +72,33 @@ def test_run_folder(runs: Path) -> None:
 
 
 def test_stored_model_gives_the_stored_scores(runs: Path) -> None:
-    spec = resolve("digits", "gcn", "fine-grained", 0.5, 0, epochs=20, finetune_epochs=5)
-    task = load_task(spec, None)
-    model = load_model(spec, task, load_checkpoint(runs / spec.run_id / "model.safetensors"))
+    spec = asked("digits", "gcn", "fine-grained", 0.5, 0, epochs=20, finetune_epochs=5)
+    task = load_task(spec.workload, None)
+    model = runnable(spec, task, runs / spec.id / "model.safetensors")
     scores = {row.metric: row.value for row in task.evaluate(model)}
-    stored = {row["metric"]: float(row["value"]) for row in rows_of(runs / spec.run_id) if row["phase"] == "evaluate"}
+    stored = {row["metric"]: float(row["value"]) for row in rows_of(runs / spec.id) if row["phase"] == "evaluate"}
     assert stored == pytest.approx(scores)
 
 
 def test_same_spec_same_rows_and_same_model(runs: Path, tmp_path: Path) -> None:
-    spec = resolve("digits", "gcn", "global", 0.5, 1, epochs=20, finetune_epochs=5)
+    spec = asked("digits", "gcn", "global", 0.5, 1, epochs=20, finetune_epochs=5)
     Sweep(Store(tmp_path), None, Observer()).run([spec])
     one, two = (
-        [tuple(row.values()) for row in rows_of(folder / spec.run_id) if row["metric"] not in TIMED]
+        [tuple(row.values()) for row in rows_of(folder / spec.id) if row["metric"] not in TIMED]
         for folder in (runs, tmp_path)
     )
     assert len(one) > 10
     assert one == two
-    assert (runs / spec.run_id / "model.safetensors").read_bytes() == (
-        tmp_path / spec.run_id / "model.safetensors"
+    assert (runs / spec.id / "model.safetensors").read_bytes() == (
+        tmp_path / spec.id / "model.safetensors"
     ).read_bytes()
 
 
 def test_a_model_that_draws_from_other_generators_is_repeated_exactly(tmp_path: Path) -> None:
-    spec = resolve("digits", "supergat", epochs=2)  # it draws non-edges and drops attention
+    spec = asked("digits", "supergat", epochs=2)  # it draws non-edges and drops attention
     for folder in ("one", "two"):
         Sweep(Store(tmp_path / folder), None, Observer()).run([spec])
-    one, two = (tmp_path / folder / spec.run_id / "model.safetensors" for folder in ("one", "two"))
+    one, two = (tmp_path / folder / spec.id / "model.safetensors" for folder in ("one", "two"))
     assert one.read_bytes() == two.read_bytes()
 
 
@@ -101,8 +106,8 @@ def test_finished_runs_are_never_repeated(runs: Path, monkeypatch: pytest.Monkey
     def forbidden(*_: object) -> None:
         raise AssertionError("a finished run was repeated")
 
-    monkeypatch.setattr(run_module, "execute", forbidden)
-    specs = [resolve("digits", "gcn", "global", 0.5, seed, epochs=20, finetune_epochs=5) for seed in (0, 1)]
+    monkeypatch.setattr(execution, "execute", forbidden)
+    specs = [asked("digits", "gcn", "global", 0.5, seed, epochs=20, finetune_epochs=5) for seed in (0, 1)]
     outcome = Sweep(Store(runs), None, Observer()).run([*specs, *specs])
     assert outcome.finished == specs
     assert outcome.failed == {}
@@ -132,19 +137,19 @@ def test_failed_run_is_recorded_passed_over_and_tried_again(tmp_path: Path, monk
 
     monkeypatch.setattr(trainer_module, "train", diverging)
     specs = [
-        resolve("digits", "gcn", "global", level, seed, epochs=2, finetune_epochs=2)
+        asked("digits", "gcn", "global", level, seed, epochs=2, finetune_epochs=2)
         for seed in (0, 1)
         for level in (0.5, 0.9)
     ]
     store = Store(tmp_path)
     outcome = Sweep(store, None, Observer()).run(specs)
     assert outcome.finished == specs[2:]
-    assert list(outcome.failed) == [spec.run_id for spec in specs[:2]]
+    assert list(outcome.failed) == [spec.id for spec in specs[:2]]
     assert tried.count((0, "train")) == 1, "the base model that failed is not trained again in the same sweep"
-    assert "loss is nan" in json.loads((store.path(specs[0].base()) / "error.json").read_text())["message"]
+    assert "loss is nan" in json.loads((store.path(specs[0].base.model) / "error.json").read_text())["message"]
     monkeypatch.setattr(trainer_module, "train", genuine)
     assert Sweep(store, None, Observer()).run(specs).failed == {}
-    assert not (store.path(specs[0].base()) / "error.json").exists()
+    assert not (store.path(specs[0].base.model) / "error.json").exists()
 
 
 def test_library(runs: Path) -> None:
@@ -152,17 +157,17 @@ def test_library(runs: Path) -> None:
         output=runs, dataset="digits", method="global", sparsity=0.5, epochs=20, finetune_epochs=5
     )
     assert found["metrics"]["compress.sparsity"] == 0.5
-    assert found["run_id"] == resolve("digits", method="global", sparsity=0.5, epochs=20, finetune_epochs=5).run_id
+    assert found["run_id"] == asked("digits", method="global", sparsity=0.5, epochs=20, finetune_epochs=5).id
 
 
 def test_missing_data_stops_the_sweep_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing(*_: object) -> None:
         raise DatasetError("no raw files")
 
-    monkeypatch.setattr(run_module, "load_task", nothing)
+    monkeypatch.setattr(building, "load_task", nothing)
     with pytest.raises(DatasetError, match="no raw files"):
-        Sweep(Store(tmp_path), None, Observer()).run([resolve("digits", seed=seed) for seed in range(5)])
-    assert len(list(tmp_path.glob("*/error.json"))) == 1
+        Sweep(Store(tmp_path), None, Observer()).run([asked("digits", seed=seed) for seed in range(5)])
+    assert not list(tmp_path.glob("*/error.json")), "it was told before anything began"
 
 
 def test_reason_is_one_line() -> None:
@@ -187,7 +192,9 @@ def test_killed_at_any_moment_nothing_half_written_is_left(seed: int, tmp_path: 
         process.send_signal(signal.SIGKILL)
         process.communicate()
         for folder in tmp_path.glob("[0-9a-f]*"):
-            assert {path.name for path in folder.iterdir()} == FILES, "a run is there whole or not at all"
+            assert {path.name for path in folder.iterdir()} in (FILES, OF_MODELS), (
+                "a stage is there whole or not at all"
+            )
             load_checkpoint(folder / "model.safetensors")
     process = start(tmp_path, "--json")
     out, err = process.communicate(timeout=120)
@@ -219,10 +226,10 @@ def test_two_processes_share_a_folder(tmp_path: Path) -> None:
 
 
 def test_cora_spline_end_to_end(data_root: Path, tmp_path: Path) -> None:
-    spec = resolve("cora", "spline", "global", 0.9, seed=0)
+    spec = asked("cora", "spline", "global", 0.9, seed=0)
     outcome = Sweep(Store(tmp_path), data_root, Observer()).run([spec])
     assert outcome.failed == {}
-    packed = load_checkpoint(tmp_path / spec.run_id / "model.safetensors")
+    packed = load_checkpoint(tmp_path / spec.id / "model.safetensors")
     weights = [tensor for tensor in packed.values() if tensor.dim() > 1]
     assert abs(sum(int((w == 0).sum()) for w in weights) - 0.9 * sum(w.numel() for w in weights)) <= 1
     assert not any((w.view(torch.int32) == -(2**31)).any() for w in weights), "no -0.0"
@@ -231,5 +238,5 @@ def test_cora_spline_end_to_end(data_root: Path, tmp_path: Path) -> None:
     )["metrics"]
     assert metrics["evaluate.accuracy"] > 0.85 > 2 * metrics["evaluate.constant_accuracy"]
     assert metrics["checkpoint.size_ratio"] > 8.98
-    model = load_model(spec, load_task(spec, data_root), packed)
+    model = runnable(spec, load_task(spec.workload, data_root), tmp_path / spec.id / "model.safetensors")
     assert same_bits(model.state_dict(), packed)

@@ -94,9 +94,10 @@ def test_basis_is_a_partition_of_unity(degree: int, extra: int, is_open: bool, u
 
 def test_sparse_and_dense_features_agree(data_root: object) -> None:
     from gnncompress.experiments.building import load_task
-    from gnncompress.experiments.resolve import resolve
+    from gnncompress.experiments.resolve import WorkloadChoices, resolve_workload
 
-    task = load_task(resolve("cora", "spline"), data_root)  # type: ignore[arg-type]
+    workload = resolve_workload(WorkloadChoices(dataset="cora", model="spline"), seed=0)
+    task = load_task(workload, data_root)  # type: ignore[arg-type]
     data = task.data
     assert data.x.layout == torch.sparse_csr
     model = build_model("spline", 1433, 7, {}).eval()

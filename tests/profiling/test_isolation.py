@@ -239,8 +239,8 @@ def test_without_a_script(options: list[str]) -> None:
 @pytest.mark.parametrize("flags", [["-W", "error::ResourceWarning"], ["-X", "dev"]])
 def test_flags_of_the_interpreter_are_the_childs(tmp_path: Path, flags: list[str]) -> None:
     script = IMPORTS + (
-        "from tests.profiling.test_isolation import warning_options\n"
-        "assert isolated(warning_options) == sys.warnoptions, sys.warnoptions\nprint(len(sys.warnoptions))\n"
+        "found = isolated(eval, '__import__(\"sys\").warnoptions')\n"
+        "assert found == sys.warnoptions, found\nprint(len(sys.warnoptions))\n"
     )
     out, err = run_script(tmp_path, script, options=flags)
     assert (out, err) == (["1"], "")

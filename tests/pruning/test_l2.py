@@ -46,7 +46,7 @@ def model() -> nn.Linear:
 
 
 def test_the_penalty_is_in_the_loss_whatever_the_recipe_says() -> None:
-    trained = L2Regularization(0.0, rate=0.02).apply(model(), trainer(Toy(), "adamw")).model
+    trained = L2Regularization(rate=0.02).apply(model(), trainer(Toy(), "adamw")).model
     by_hand = model()
     optimizer = torch.optim.Adam(by_hand.parameters(), lr=0.05)
     for _ in range(60):
@@ -59,16 +59,16 @@ def test_the_penalty_is_in_the_loss_whatever_the_recipe_says() -> None:
 
 def test_a_control_is_trained_on_under_the_penalty() -> None:
     control, by_hand = model(), model()
-    found = L2Regularization(0.0, rate=0.02).apply(control, trainer(Toy(), "adamw"))
+    found = L2Regularization(rate=0.02).apply(control, trainer(Toy(), "adamw"))
     assert {row.phase for row in found.measurements} == {"compress", "finetune"}
-    L2Regularization(0.0, rate=0.02).apply(by_hand, replace(trainer(Toy(), "adamw"), finetune_recipe=None))
+    L2Regularization(rate=0.02).apply(by_hand, replace(trainer(Toy(), "adamw"), finetune_recipe=None))
     torch.testing.assert_close(control.weight, by_hand.weight)
 
 
 def test_weights_shrink_as_the_rate_grows_and_the_model_keeps_its_size() -> None:
     norms = []
     for rate in (0.0, 0.01, 1.0, 1e6):
-        result = L2Regularization(0.0, rate).apply(model(), trainer(Toy()))
+        result = L2Regularization(rate=rate).apply(model(), trainer(Toy()))
         norms.append(float(result.model.weight.norm()))
         rows = {row.metric: row.value for row in result.measurements}
         assert rows["diverged"] == 0
@@ -77,7 +77,7 @@ def test_weights_shrink_as_the_rate_grows_and_the_model_keeps_its_size() -> None
 
 
 def test_divergence_is_a_row_and_keeps_the_model_before_it() -> None:
-    result = L2Regularization(0.0, 0.1).apply(model(), trainer(Toy(blow_up=8)))
+    result = L2Regularization(rate=0.1).apply(model(), trainer(Toy(blow_up=8)))
     rows = {row.metric: row.value for row in result.measurements}
     assert rows["diverged"] == 1
     assert rows["epochs"] == 8
@@ -86,7 +86,9 @@ def test_divergence_is_a_row_and_keeps_the_model_before_it() -> None:
 
 
 def test_pruning_fine_tunes_under_the_same_penalty() -> None:
-    free, penalized = (L2Regularization(2 / 3, rate).apply(model(), trainer(Toy())).model for rate in (0.0, 50.0))
+    free, penalized = (
+        L2Regularization(rate=rate, sparsity=2 / 3).apply(model(), trainer(Toy())).model for rate in (0.0, 50.0)
+    )
     assert int(free.weight.count_nonzero()) == int(penalized.weight.count_nonzero()) == 1
     assert float(penalized.weight.norm()) < 0.3 * float(free.weight.norm())
 
@@ -94,4 +96,4 @@ def test_pruning_fine_tunes_under_the_same_penalty() -> None:
 @pytest.mark.parametrize("rate", [-0.1, float("inf"), float("nan")])
 def test_bad_rate(rate: float) -> None:
     with pytest.raises(UsageError, match=f"rate {rate}: must be a finite number, at least 0"):
-        L2Regularization(0.0, rate)
+        L2Regularization(rate=rate)

@@ -11,10 +11,11 @@ from torch_geometric.data import Data
 
 import gnncompress
 from gnncompress.errors import PruningError, UsageError
-from gnncompress.experiments.lottery import lottery_specs
+from gnncompress.experiments.lottery import lottery_chains
+from gnncompress.experiments.resolve import MeasureChoices, WorkloadChoices
+from gnncompress.experiments.stages import Chain
 from gnncompress.models.convnet import GCN
 from gnncompress.pruning.lottery import LotteryTicket
-from gnncompress.schedules import after_rounds
 from gnncompress.tasks import training
 from gnncompress.tasks.node_classification import NodeClassification
 from gnncompress.tasks.recipe import Recipe
@@ -63,7 +64,7 @@ def test_each_round_leaves_four_fifths() -> None:
     total = sum(tensor.numel() for tensor in weights(model).values())
     for number in range(1, 6):
         before = {name: tensor == 0 for name, tensor in weights(model).items()}
-        model = LotteryTicket(after_rounds(number, 0.2), number).apply(model, trainer()).model
+        model = LotteryTicket(round=number).apply(model, trainer()).model
         left = sum(int(tensor.count_nonzero()) for tensor in weights(model).values())
         assert left == total - round((1 - 0.8**number) * total)
         for name, tensor in weights(model).items():
@@ -72,7 +73,7 @@ def test_each_round_leaves_four_fifths() -> None:
 
 def test_a_ticket_is_the_smallest_weights_gone_and_the_rest_rewound() -> None:
     trained = dense()
-    ticket = LotteryTicket(0.5, 1, rate=0.5).apply(trained, Untrained(task(), RECIPE, None, 0, build)).model
+    ticket = LotteryTicket(round=1, rate=0.5).apply(trained, Untrained(task(), RECIPE, None, 0, build)).model
     initial = build(0)
     flat = torch.cat([tensor.abs().flatten() for tensor in weights(trained).values()])
     threshold = flat.sort().values[len(flat) // 2]
@@ -92,18 +93,18 @@ def test_rewinding_returns_to_the_dense_model_of_that_epoch() -> None:
             assert changes == {"start": 2}
             return []
 
-    ticket = LotteryTicket(0.5, 1, rate=0.5, rewind=2).apply(dense(), FirstOnly(task(), RECIPE, None, 0, build)).model
+    ticket = LotteryTicket(round=1, rate=0.5, rewind=2).apply(dense(), FirstOnly(task(), RECIPE, None, 0, build)).model
     for name, tensor in weights(ticket).items():
         assert torch.equal(tensor[tensor != 0], weights(early)[name][tensor != 0])
     assert not torch.equal(weights(early)["convs.0.lin.weight"], weights(build(0))["convs.0.lin.weight"])
 
 
 def test_controls() -> None:
-    ticket = LotteryTicket(0.5, 1, rate=0.5).apply(dense(), trainer()).model
+    ticket = LotteryTicket(round=1, rate=0.5).apply(dense(), trainer()).model
     untrained = Untrained(task(), RECIPE, None, 0, build)
-    reinit = LotteryTicket(0.5, 1, "reinit", 0.5).apply(copy.deepcopy(ticket), untrained).model
-    random = LotteryTicket(0.5, 1, "random", 0.5).apply(copy.deepcopy(ticket), untrained).model
-    again = LotteryTicket(0.5, 1, "random", 0.5).apply(copy.deepcopy(ticket), untrained).model
+    reinit = LotteryTicket(round=1, arm="reinit", rate=0.5).apply(copy.deepcopy(ticket), untrained).model
+    random = LotteryTicket(round=1, arm="random", rate=0.5).apply(copy.deepcopy(ticket), untrained).model
+    again = LotteryTicket(round=1, arm="random", rate=0.5).apply(copy.deepcopy(ticket), untrained).model
     initial = weights(build(0))
     for name, tensor in weights(ticket).items():
         alive = tensor != 0
@@ -120,7 +121,7 @@ def test_edges_and_weights_go_round_by_round() -> None:
     model, edges = dense(), task().data.edge_index.size(1)
     remaining, total = edges, sum(tensor.numel() for tensor in weights(dense()).values())
     for number in (1, 2, 3):
-        result = LotteryTicket(after_rounds(number, 0.2), number, edges=0.05).apply(model, trainer())
+        result = LotteryTicket(round=number, edges=0.05).apply(model, trainer())
         seen = dict(model.named_buffers()).get("edge_keep")
         model = result.model
         remaining -= round(0.05 * remaining)
@@ -133,7 +134,7 @@ def test_edges_and_weights_go_round_by_round() -> None:
         assert rows["edge_sparsity"] == pytest.approx(1 - remaining / edges)
         assert 0 < rows["macs_saved"] < 1
         assert not any("mask" in name for name in model.state_dict())
-    control = LotteryTicket(after_rounds(3, 0.2), 3, "random", edges=0.05).apply(model, trainer()).model
+    control = LotteryTicket(round=3, arm="random", edges=0.05).apply(model, trainer()).model
     drawn = dict(control.named_buffers())["edge_keep"]
     assert int(drawn.sum()) == remaining
     assert not torch.equal(drawn, dict(model.named_buffers())["edge_keep"])
@@ -142,10 +143,13 @@ def test_edges_and_weights_go_round_by_round() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"sparsity": 0.5, "round": 0}, "round 0 and rewind 0: at least 1 and 0"),
-        ({"sparsity": 0.5, "round": 1, "rate": 1.0}, "a rate is above 0"),
-        ({"sparsity": 0.5, "round": 1, "edges": 1.0}, r"edges 1\.0"),
-        ({"sparsity": 0.5, "round": 1, "rewind": 6}, "--rewind 6: past the end of the training's 6 epochs"),
+        ({"round": 0}, "round 0: must be a whole number, at least 1$"),
+        ({"round": 1, "rewind": -1}, "rewind -1: must be a whole number, at least 0$"),
+        ({"round": 1, "rate": 1.0}, r"rate 1\.0: must be a finite number, at least 0 and below 1$"),
+        ({"round": 1, "rate": 0.0}, "rate 0: must be above 0 and below 1$"),
+        ({"round": 1, "edges": 1.0}, r"edges 1\.0: must be a finite number, at least 0 and below 1$"),
+        ({"round": 1, "arm": "tickt"}, r"unknown arm 'tickt'; did you mean ticket\?"),
+        ({"round": 1, "rewind": 6}, "rewind 6: past the end of the training's 6 epochs$"),
     ],
 )
 def test_bad_settings(arguments: dict[str, Any], message: str) -> None:
@@ -153,32 +157,39 @@ def test_bad_settings(arguments: dict[str, Any], message: str) -> None:
         LotteryTicket(**arguments).apply(dense(), trainer())
 
 
+def chains(rounds: int, seeds: range, dataset: str = "digits", **options: Any) -> list[Chain]:
+    first = LotteryTicket.of({"round": 1, **options})
+    return lottery_chains(rounds, seeds, first, WorkloadChoices(dataset=dataset), MeasureChoices())
+
+
 def test_the_runs_of_the_experiment() -> None:
-    specs = lottery_specs(3, range(2), dataset="digits")
-    assert len(specs) == 2 * (1 + 3 * 3)
-    ticket = next(spec for spec in specs if spec.settings == {"round": 3})
-    control = next(spec for spec in specs if spec.settings == {"arm": "reinit", "round": 3})
+    found = chains(3, range(2))
+    assert len(found) == len({chain.id for chain in found}) == 2 * (1 + 3 * 3)
+    by_method = {tuple(chain.methods[-1:]): chain for chain in found if chain.workload.seed == 0}
+    ticket = by_method[(LotteryTicket(round=3),)]
+    control = by_method[(LotteryTicket(round=3, arm="reinit"),)]
     assert ticket.sparsity == pytest.approx(1 - 0.8**3)
-    assert control.origin == ticket
-    assert ticket.origin is not None
-    assert ticket.origin.settings == {"round": 2}
-    assert ticket.origin in specs
-    first = next(spec for spec in specs if spec.settings == {"round": 1})
-    assert first.origin == first.base() == specs[0]
+    assert control.model.parent == ticket.model
+    before = ticket.model.parent
+    assert before is not None
+    assert before.methods[-1] == LotteryTicket(round=2)
+    assert before in [chain.model for chain in found]
+    first = by_method[(LotteryTicket(round=1),)]
+    assert first.model.parent == first.base.model == found[0].model
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"rate": 0.0}, "--rate 0: must be above 0 and below 1"),
-        ({"rewind": 200}, "--rewind 200: training has 200 epochs; choose an earlier one"),
-        ({"edges": 1.0}, "--prune-edges 1: must be at least 0 and below 1"),
-        ({"edges": 0.1, "dataset": "digits-grid"}, "--prune-edges: graph-classification has no one graph"),
+        ({"rate": 0.0}, "rate 0: must be above 0 and below 1"),
+        ({"rewind": 200}, "rewind 200: training has 200 epochs; choose an earlier one"),
+        ({"edges": 1.0}, r"edges 1\.0: must be a finite number, at least 0 and below 1"),
+        ({"edges": 0.1, "dataset": "digits-grid"}, "edges: graph-classification has no one graph"),
     ],
 )
 def test_bad_experiments(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        lottery_specs(2, range(1), **{"dataset": "digits", **arguments})
+        chains(2, range(1), **arguments)
 
 
 def test_the_experiment_in_memory_is_that_of_the_runs() -> None:
@@ -196,11 +207,11 @@ def test_the_experiment_in_memory_is_that_of_the_runs() -> None:
     }
     ticket = dense()
     for number in (1, 2):
-        ticket = LotteryTicket(after_rounds(number, 0.2), number).apply(ticket, plan).model
+        ticket = LotteryTicket(round=number).apply(ticket, plan).model
         for arm in ("ticket", "reinit", "random"):
             model = ticket
             if arm != "ticket":
-                control = LotteryTicket(after_rounds(number, 0.2), number, arm)  # type: ignore[arg-type]
+                control = LotteryTicket(round=number, arm=arm)  # type: ignore[arg-type]
                 model = control.apply(copy.deepcopy(ticket), plan).model
             line = table[(table["arm"] == arm) & (table["round"] == number)].iloc[0]
             assert line["value"] == pytest.approx(score(model), abs=1e-6)
@@ -221,14 +232,14 @@ class PlainSums(nn.Module):
 
 @pytest.mark.parametrize("select", ["score", "loss", "test", "last"])
 def test_edges_are_pruned_whatever_chooses_the_epoch(select: str) -> None:
-    result = LotteryTicket(0.2, 1, edges=0.05).apply(dense(), trainer(select=select))
+    result = LotteryTicket(round=1, edges=0.05).apply(dense(), trainer(select=select))
     assert {row.metric: row.value for row in result.measurements}["edge_sparsity"] > 0  # type: ignore[operator]
 
 
 def test_edges_need_messages_that_a_mask_can_weigh() -> None:
     plan = Trainer(task(), RECIPE, None, 0, lambda seed: PlainSums())
     with pytest.raises(PruningError, match="PlainSums passes no messages through a PyG MessagePassing layer"):
-        LotteryTicket(0.2, 1, edges=0.05).apply(PlainSums(), plan)
+        LotteryTicket(round=1, edges=0.05).apply(PlainSums(), plan)
 
 
 def test_rewound_training_goes_on_with_the_schedule() -> None:

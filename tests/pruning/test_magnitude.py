@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import dataclasses
 import itertools
 
 import numpy as np
@@ -12,11 +11,10 @@ from torch import nn
 
 import gnncompress
 from gnncompress.errors import PruningError, UsageError
-from gnncompress.experiments.methods import METHODS
 from gnncompress.masked_states import Mask
 from gnncompress.measurements import Measurement
-from gnncompress.pruning.api import METHODS as API_METHODS
-from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning, in_total
+from gnncompress.methods import methods
+from gnncompress.pruning.magnitude import FineGrainedPruning, GlobalPruning, MagnitudePruning, in_total
 from tests.pruning.helpers import still
 
 
@@ -34,13 +32,13 @@ def by_hand() -> nn.Sequential:
 
 
 def test_global_by_hand() -> None:
-    model = GlobalPruning(0.5).apply(by_hand(), still()).model
+    model = GlobalPruning(sparsity=0.5).apply(by_hand(), still()).model
     assert model[0].weight.tolist() == [[0, -2], [3, -4]]
     assert model[1].weight.tolist() == [[0, 0], [5, 0]]
 
 
 def test_fine_grained_by_hand() -> None:
-    model = FineGrainedPruning(0.5).apply(by_hand(), still()).model
+    model = FineGrainedPruning(sparsity=0.5).apply(by_hand(), still()).model
     assert model[0].weight.tolist() == [[0, 0], [3, -4]]
     assert model[1].weight.tolist() == [[0, 0], [5, pytest.approx(-0.4)]]
 
@@ -64,11 +62,15 @@ def test_masks_match_a_slow_numpy_version(sparsity: float, sizes: list[int], tie
         keep[np.argsort(values.ravel(), kind="stable")[: round(sparsity * values.size)]] = False
         return keep
 
-    for name, values in weights.items():
-        assert FineGrainedPruning(sparsity).masks(model)[name].flatten().tolist() == slow(values).tolist()
+    by_layer = np.concatenate([slow(values) for values in weights.values()])
     everything = slow(np.concatenate([values.ravel() for values in weights.values()]))
-    masks = GlobalPruning(sparsity).masks(model)
-    assert torch.cat([masks[name].flatten() for name in weights]).tolist() == everything.tolist()
+    for method, wanted in ((FineGrainedPruning, by_layer), (GlobalPruning, everything)):
+        if wanted.any():
+            masks = method(sparsity=sparsity).masks(model)
+            assert torch.cat([masks[name].flatten() for name in weights]).tolist() == wanted.tolist()
+        else:
+            with pytest.raises(PruningError, match="would leave none of the"):
+                method(sparsity=sparsity).masks(model)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
@@ -98,7 +100,7 @@ def test_apply_fine_tunes_under_the_masks_and_reports() -> None:
                 parameter.fill_(7)
         return [Measurement("finetune", "epochs", 3, "epochs")]
 
-    result = GlobalPruning(0.5).apply(by_hand(), still(finetune))
+    result = GlobalPruning(sparsity=0.5).apply(by_hand(), still(finetune))
     assert result.model[1].weight.tolist() == [[0, 0], [7, 0]]
     rows = {(row.phase, row.metric, row.layer): row.value for row in result.measurements}
     assert rows["finetune", "epochs", ""] == 3
@@ -112,7 +114,7 @@ def test_collapsed_layer_is_a_warning_and_a_row() -> None:
     model = by_hand()
     with torch.no_grad():
         model[1].weight.mul_(1e-3)
-    result = GlobalPruning(0.5).apply(model, still())
+    result = GlobalPruning(sparsity=0.5).apply(model, still())
     assert result.warnings == ["every weight of 1.weight is zero (layer collapse); --min-keep 0.01 would prevent it"]
     assert {row.metric: row.value for row in result.measurements}["collapsed_layers"] == 1
 
@@ -125,9 +127,9 @@ def test_result_of_the_library() -> None:
 
 def test_bad_input() -> None:
     for sparsity in (1.0, -0.1, float("nan")):
-        with pytest.raises(UsageError, match="must be at least 0 and below 1"):
+        with pytest.raises(UsageError, match="must be a finite number, at least 0 and below 1"):
             gnncompress.prune(network(), sparsity=sparsity)
-    with pytest.raises(UsageError, match=r"unknown pruning method 'globl'; did you mean global\?"):
+    with pytest.raises(UsageError, match=r"unknown method 'globl'; did you mean global\?"):
         gnncompress.prune(network(), method="globl")
     with pytest.raises(PruningError, match="ReLU has nothing to prune"):
         gnncompress.prune(nn.ReLU())
@@ -139,22 +141,16 @@ def test_bad_input() -> None:
 
 
 def test_every_method_has_a_citation_and_is_in_the_library() -> None:
-    for entry in METHODS:
-        assert entry.citation
-        if entry.name in API_METHODS:
-            assert entry.load() is API_METHODS[entry.name]
-
-
-def test_options_have_the_defaults_of_their_methods() -> None:
-    for entry in METHODS:
-        fields = {field.name: field for field in dataclasses.fields(entry.load())}
-        for name, option in entry.options.items():
-            if option.default is None:
-                assert fields[name].default is dataclasses.MISSING
-            elif option.default == {}:
-                assert fields[name].default_factory is dict
-            else:
-                assert fields[name].default == option.default
+    for method in methods():
+        assert method.citation
+        assert method.summary
+        if issubclass(method, MagnitudePruning):
+            wanted = method(sparsity=0.5).masks(network())
+            for one in (method.name, method(sparsity=0.5)):
+                found = gnncompress.prune(network(), one).masks
+                assert {name: mask.tolist() for name, mask in found.items()} == {
+                    name: mask.tolist() for name, mask in wanted.items()
+                }
 
 
 def test_steps_follow_the_cubic_schedule_and_share_the_epochs() -> None:
@@ -166,7 +162,7 @@ def test_steps_follow_the_cubic_schedule_and_share_the_epochs() -> None:
         seen.append((zeros / 600, share))
         return [Measurement("finetune", "epochs", 5, "epochs"), Measurement("finetune", "best_epoch", 2, "epochs")]
 
-    result = GlobalPruning(0.8, steps=4).apply(model, still(finetune))
+    result = GlobalPruning(sparsity=0.8, steps=4).apply(model, still(finetune))
     wanted = [0.8 * (1 - (1 - step / 4) ** 3) for step in (1, 2, 3, 4)]
     assert [sparsity for sparsity, _ in seen] == pytest.approx(wanted, abs=1 / 600)
     assert [share for _, share in seen] == [0.25] * 4
@@ -183,7 +179,7 @@ def test_totals_add_durations_and_epochs_only() -> None:
 
 def test_given_budgets_rise_with_the_steps() -> None:
     model = network(sizes=(20, 20, 10))
-    method = FineGrainedPruning(0.6, steps=2, allocation="given", layers={"0.weight": 0.9})
+    method = FineGrainedPruning(sparsity=0.6, steps=2, allocation="given", layers={"0.weight": 0.9})
     result = method.apply(model, still())
     assert int((result.model[0].weight == 0).sum()) == 360
     assert int((result.model[1].weight == 0).sum()) == 0
@@ -194,19 +190,19 @@ def test_no_layer_falls_below_the_floor(allocation: str) -> None:
     model = network(sizes=(30, 20, 2))
     with torch.no_grad():
         model[1].weight.mul_(1e-6)
-    masks = FineGrainedPruning(0.8, min_keep=0.15, allocation=allocation).masks(model)  # type: ignore[arg-type]
+    masks = FineGrainedPruning(sparsity=0.8, min_keep=0.15, allocation=allocation).masks(model)  # type: ignore[arg-type]
     assert all(float(mask.float().mean()) >= 0.15 for mask in masks.values())
-    assert not GlobalPruning(0.8).masks(model)["1.weight"].any()
-    assert int(GlobalPruning(0.8, min_keep=0.15).masks(model)["1.weight"].sum()) == 6
+    assert not GlobalPruning(sparsity=0.8).masks(model)["1.weight"].any()
+    assert int(GlobalPruning(sparsity=0.8, min_keep=0.15).masks(model)["1.weight"].sum()) == 6
 
 
 def test_bad_settings() -> None:
-    with pytest.raises(UsageError, match=r"min-keep 1\.5: must be at least 0 and below 1"):
+    with pytest.raises(UsageError, match=r"min_keep 1\.5: must be a finite number, at least 0 and below 1"):
         gnncompress.prune(network(), min_keep=1.5)
-    with pytest.raises(UsageError, match="steps 0: must be at least 1"):
-        GlobalPruning(0.5, steps=0)
+    with pytest.raises(UsageError, match="steps 0: must be a whole number, at least 1"):
+        GlobalPruning(sparsity=0.5, steps=0)
     with pytest.raises(UsageError, match="steps: there is fine-tuning between steps; call prune once for each"):
-        gnncompress.prune(network(), steps=3)
+        gnncompress.prune(network(), GlobalPruning(steps=3))
     with pytest.raises(UsageError, match=r"unknown importance 'magnitud'; did you mean magnitude\?"):
         gnncompress.prune(network(), importance="magnitud")
     with pytest.raises(UsageError, match=r"unknown allocation 'ekr'; did you mean erk\?"):
@@ -216,22 +212,28 @@ def test_bad_settings() -> None:
     for method in ("global", "fine-grained"):
         with pytest.raises(PruningError, match=r"sparsity 0\.999 would leave none of the 50 weights; lower it"):
             gnncompress.prune(network(), method, 0.999)
-    with pytest.raises(UsageError, match=r"method global: .*unexpected keyword argument 'alocation'"):
-        gnncompress.prune(network(), alocation="erk")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'alocation'"):
+        gnncompress.prune(network(), alocation="erk")  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match="allocation: method global has no such option; it belongs to fine-grained"):
+        gnncompress.prune(network(), "global", allocation="erk")
+    with pytest.raises(UsageError, match=r"sparsity 0\.3: the method is given with its options; leave this one out"):
+        gnncompress.prune(network(), GlobalPruning(), 0.3)
+    with pytest.raises(UsageError, match="method sensitivity trains models"):
+        gnncompress.prune(network(), "sensitivity")
     with pytest.raises(UsageError, match="needs gradients: give loss="):
         gnncompress.prune(network(), importance="taylor")
 
 
 @pytest.mark.parametrize("steps", [1, 3])
 def test_a_model_that_was_sparser_is_named(steps: int) -> None:
-    model = GlobalPruning(0.8).apply(network(sizes=(20, 20, 10)), still()).model
-    result = GlobalPruning(0.5, steps=steps).apply(model, still())
+    model = GlobalPruning(sparsity=0.8).apply(network(sizes=(20, 20, 10)), still()).model
+    result = GlobalPruning(sparsity=0.5, steps=steps).apply(model, still())
     assert {(row.metric, row.layer): row.value for row in result.measurements}["sparsity", ""] == 0.8
     assert result.warnings == [
         "sparsity 0.5 was asked for, but 0.8000 of the weights are zero: more of them, or of a layer's, were zero "
         "before"
     ]
-    assert GlobalPruning(0.8, steps=steps).apply(model, still()).warnings == []
+    assert GlobalPruning(sparsity=0.8, steps=steps).apply(model, still()).warnings == []
 
 
 def test_fine_tuning_that_brings_pruned_weights_back_is_noticed() -> None:
@@ -245,4 +247,4 @@ def test_fine_tuning_that_brings_pruned_weights_back_is_noticed() -> None:
         return []
 
     with pytest.raises(PruningError, match=r"layer 0\.weight: 1 weights should be zero after pruning, but 0 of 4 are"):
-        GlobalPruning(0.5).apply(by_hand(), still(finetune))
+        GlobalPruning(sparsity=0.5).apply(by_hand(), still(finetune))

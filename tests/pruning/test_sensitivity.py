@@ -15,7 +15,7 @@ from tests.pruning.test_lottery import dense, trainer, weights
 def test_each_layer_alone_and_the_model_as_it_was() -> None:
     model, plan = dense(), trainer()
     before = {name: tensor.detach().clone() for name, tensor in model.state_dict().items()}
-    result = LayerSensitivity(0.5).apply(model, plan)
+    result = LayerSensitivity(sparsity=0.5).apply(model, plan)
     assert result.model is model
     assert {name: tensor.tolist() for name, tensor in model.state_dict().items()} == {
         name: tensor.tolist() for name, tensor in before.items()
@@ -34,14 +34,14 @@ def test_each_layer_alone_and_the_model_as_it_was() -> None:
 
 
 def test_bad_sparsity() -> None:
-    with pytest.raises(UsageError, match="must be at least 0 and below 1"):
-        LayerSensitivity(1.0)
+    with pytest.raises(UsageError, match="must be a finite number, at least 0 and below 1"):
+        LayerSensitivity(sparsity=1.0)
 
 
 def test_another_importance() -> None:
     torch.manual_seed(0)
     magnitude, random = (
-        [row.value for row in LayerSensitivity(0.8, kind).apply(dense(), trainer()).measurements]  # type: ignore[arg-type]
+        [row.value for row in LayerSensitivity(sparsity=0.8, importance=kind).apply(dense(), trainer()).measurements]  # type: ignore[arg-type]
         for kind in ("magnitude", "random")
     )
     assert magnitude != random
@@ -51,7 +51,7 @@ def test_in_memory_from_curves_to_a_pruned_model() -> None:
     model, plan = dense(), trainer()
     curves = gnncompress.sensitivity(model, lambda pruned: plan.task.validate(pruned)[1], (0.3, 0.6, 0.9))
     assert curves["layer"].nunique() == 2
-    result = LayerSensitivity(0.6).apply(dense(), plan)
+    result = LayerSensitivity(sparsity=0.6).apply(dense(), plan)
     rows = {row.layer: row.value for row in result.measurements if row.metric == "validation_loss"}
     for line in curves[curves["sparsity"] == 0.6].itertuples():
         assert line.loss_rise == pytest.approx(rows[line.layer] - rows[""], abs=1e-6)

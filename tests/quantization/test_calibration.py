@@ -152,13 +152,13 @@ def test_at_most_a_tenth_above_the_best_of_a_grid(name: str, data: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["qat-int8", "dq-int4", "ptq-int3"])
-@pytest.mark.parametrize("weights", ["tensor", "channel"])
-def test_every_affine_scheme_is_calibrated_so(scheme: str, weights: str) -> None:
+@pytest.mark.parametrize("granularity", ["tensor", "channel"])
+def test_every_affine_scheme_is_calibrated_so(scheme: str, granularity: str) -> None:
     torch.manual_seed(0)
     floats, batches = MODELS["GIN"]().eval(), DATA["small, then large"]()
-    found = error(calibrated(floats, batches, scheme, weights=weights), floats, batches)
+    found = error(calibrated(floats, batches, scheme, granularity=granularity), floats, batches)
     best = min(
-        error(calibrated(floats, batches, scheme, weights=weights, calibration=calibration), floats, batches)
+        error(calibrated(floats, batches, scheme, granularity=granularity, calibration=calibration), floats, batches)
         for calibration in ("minmax", "percentile", "mse", "observer")
     )
     assert found <= 1.1 * best
@@ -377,7 +377,7 @@ def test_double_precision_and_shared_weights() -> None:
     x = torch.randn(20, 4).double()
     model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)).double()
     model[2].weight = model[0].weight
-    prepare(model, "ptq-int4", weights="channel")
+    prepare(model, "ptq-int4", granularity="channel")
     found = calibrate(model, lambda: model(x))
     assert found is not None
     assert found.error is not None

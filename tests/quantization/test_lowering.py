@@ -25,7 +25,7 @@ from gnncompress.models.spline import SplineNet
 from gnncompress.quantization.lowering.fusing import fuse
 from gnncompress.quantization.lowering.tracing import lower
 from gnncompress.quantization.lowering.values import STORED, fit_codes, fit_values
-from gnncompress.quantization.prepare import quantizers
+from gnncompress.quantization.preparing import quantizers
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.runtime.levels import LEVELS, VARIABLE
 from gnncompress.runtime.model import ProgramModel
@@ -106,7 +106,7 @@ def test_integers_give_what_the_simulation_gives(name: str) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["dq-int4", "qat-int2", "dq-int8"])
-@pytest.mark.parametrize("settings", [{"weights": "channel"}, {"config": "gc-abs"}])
+@pytest.mark.parametrize("settings", [{"granularity": "channel"}, {"config": "gc-abs"}])
 @pytest.mark.parametrize("name", ["gin", "gat", "spline"])
 def test_all_bits_and_grids(name: str, scheme: str, settings: dict[str, str]) -> None:
     model = quantized(name, scheme, **settings)

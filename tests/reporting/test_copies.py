@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from gnncompress.errors import ResultsError
-from gnncompress.experiments.resolve import resolve
 from gnncompress.reporting import read_results, summarize
 from gnncompress.reporting.lottery import lottery_scores, verdicts
 from gnncompress.reporting.render import for_people
 from gnncompress.reporting.sensitivity import sensitivity
+from tests.experiments.helpers import asked
 from tests.reporting.test_reporting import write
 
 
@@ -23,12 +23,12 @@ def store(tmp_path: Path) -> Path:
     folder = tmp_path / "runs"
     folder.mkdir()
     for seed, accuracy in enumerate((0.88, 0.99)):
-        write(folder, resolve("cora", "gcn", seed=seed), accuracy)
+        write(folder, asked("cora", "gcn", seed=seed), accuracy)
     return folder
 
 
 def run_of(folder: Path, seed: int) -> Path:
-    return folder / resolve("cora", "gcn", seed=seed).run_id
+    return folder / asked("cora", "gcn", seed=seed).id
 
 
 def line_of(rows: pd.DataFrame) -> str:
@@ -86,7 +86,8 @@ def test_a_copy_that_lost_rows_is_named(store: Path) -> None:
 def test_a_folder_that_names_another_run_is_no_copy(store: Path) -> None:
     shutil.copytree(run_of(store, 1), store / "zz")
     file = store / "zz" / "spec.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "threads": 7}))
+    spec = json.loads(file.read_text())
+    file.write_text(json.dumps({**spec, "workload": {**spec["workload"], "threads": 7}}))
     with pytest.raises(ResultsError, match=r"zz/results\.csv, with different specs"):
         read_results(store)
 
@@ -105,14 +106,14 @@ def test_a_run_that_was_measured_twice_counts_as_first_measured(store: Path) -> 
 
 def test_runs_of_one_seed_that_nothing_tells_apart_are_not_averaged(store: Path) -> None:
     """Without their specs they stood as one seed with a deviation."""
-    write(store, resolve("cora", "gcn", seed=0, epochs=7), 0.5)
+    write(store, asked("cora", "gcn", seed=0, epochs=7), 0.5)
     assert len(summarize(read_results(store))) == 2
     for file in store.glob("*/spec.json"):
         file.unlink()
     with pytest.raises(ResultsError, match=r"have the same method, sparsity and seed, 0, and no spec\.json") as caught:
         summarize(read_results(store))
-    for spec in (resolve("cora", "gcn", seed=0), resolve("cora", "gcn", seed=0, epochs=7)):
-        assert spec.run_id in str(caught.value)
+    for spec in (asked("cora", "gcn", seed=0), asked("cora", "gcn", seed=0, epochs=7)):
+        assert spec.id in str(caught.value)
 
 
 def lottery_rows(epochs: int) -> pd.DataFrame:

@@ -17,6 +17,7 @@ from gnncompress.errors import ResultsError
 from gnncompress.measurements import COLUMNS, Measurement, csv_rows
 from gnncompress.reporting import read_results, summarize
 from gnncompress.reporting.render import FORMATS, render
+from gnncompress.reporting.results import setting_of
 
 ROWS = [Measurement("evaluate", "accuracy", 0.5, "fraction")]
 
@@ -133,3 +134,56 @@ def test_numbers_of_an_export_are_bare(tmp_path: Path) -> None:
 def test_what_is_written_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "x").write_text(csv_rows(["0", "=x", "t", "=cmd|x", "none", "", 0.0, "false", 0], ROWS, header=True))
     assert f"{','.join(COLUMNS)}\n0,=x,t,=cmd|x,none," in (tmp_path / "x").read_text()
+
+
+def spec(**changes: object) -> dict[str, object]:
+    """Return what is written of a run that prunes and then quantizes."""
+    stages = [
+        {"stage": "train"},
+        {"stage": "compress", "method": "global", "config": {"sparsity": 0.3}, "finetune": {"epochs": 3}},
+        {"stage": "compress", "method": "quantize", "config": {"head_bits": 4}, "finetune": None},
+        {"stage": "measure", "threads": 2, "batch": 8, "country": "DE", "repetition": 3},
+    ]
+    workload = {"dataset": "digits", "threads": 1, "seed": 5, "split": {"kind": "random", "seed": 5}}
+    return {"format": 6, "workload": workload, "stages": stages, **changes}
+
+
+def test_what_a_run_was_without_its_seed_and_repetition() -> None:
+    written = spec()
+    assert setting_of(written) == {
+        "format": 6,
+        "dataset": "digits",
+        "threads": 1,
+        "split": {"kind": "random", "seed": "each its own"},
+        "inference_threads": 2,
+        "inference_batch": 8,
+        "country": "DE",
+        "config": {"head_bits": 4},
+        "finetune": None,
+        "before": {
+            "0.train": {},
+            "1.global": {"config": {"sparsity": 0.3}, "finetune": {"epochs": 3}},
+        },
+    }
+    assert written == spec(), "what is given stays as it is"
+
+
+def test_a_split_of_its_own_is_told() -> None:
+    workload = {"dataset": "digits", "seed": 5, "split": {"kind": "random", "seed": 4}}
+    assert setting_of(spec(workload=workload))["split"] == {"kind": "random", "seed": 4}
+
+
+def test_specs_of_earlier_versions_are_read_and_told_apart(tmp_path: Path) -> None:
+    old = {"version": 5, "dataset": "digits", "seed": 0, "recipe": {"epochs": 7}, "settings": {}}
+    for number, text in enumerate((json.dumps(old), json.dumps(spec()))):
+        (write(tmp_path, run_id=str(number) * 16) / "spec.json").write_text(text)
+    summary = summarize(read_results(tmp_path))
+    assert summary["setting"].tolist() == ["format=5", "format=6"]
+    assert set(read_results(tmp_path)["repetition"]) == {0, 3}
+
+
+@pytest.mark.parametrize("stages", [[], None, 3, [3], [{"stage": "measure"}, 3]])
+def test_stages_that_are_none_are_named(stages: object, tmp_path: Path) -> None:
+    (write(tmp_path) / "spec.json").write_text(json.dumps(spec(stages=stages)))
+    with pytest.raises(ResultsError, match=r"spec\.json: cannot be read as a spec"):
+        read_results(tmp_path)

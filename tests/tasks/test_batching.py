@@ -36,6 +36,12 @@ def test_batches_are_those_of_pyg(sizes: list[tuple[int, int]], seed: int, data:
         assert ours[key].dtype == theirs[key].dtype, key
         assert torch.equal(ours[key], theirs[key]), key
     assert (ours.num_graphs, ours.num_nodes) == (theirs.num_graphs, theirs.num_nodes)
+    for index, graph in zip(chosen, GraphBlock(graphs).graphs(torch.tensor(chosen)), strict=True):
+        assert graph.num_nodes == graphs[index].num_nodes
+        assert sorted(graph.keys()) == ["edge_attr", "edge_index", "num_nodes", "pos", "x", "y"]
+        for key in ("x", "edge_index", "edge_attr", "pos", "y"):
+            assert graph[key].dtype == graphs[index][key].dtype
+            assert torch.equal(graph[key], graphs[index][key]), key
 
 
 def test_labels_stay_a_row_a_graph_whatever_the_sizes() -> None:

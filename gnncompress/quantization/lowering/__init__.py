@@ -16,7 +16,7 @@ from gnncompress.quantization.lowering.fusing import fuse
 from gnncompress.quantization.lowering.known import of_quantization
 from gnncompress.quantization.lowering.variants import Variants
 from gnncompress.quantization.lowering.verifying import Verifier
-from gnncompress.quantization.prepare import is_prepared, quantizers
+from gnncompress.quantization.preparing import is_prepared, quantizers
 from gnncompress.quantization.weights import freeze, is_frozen, unreached
 from gnncompress.reparametrizations import computed_weights
 from gnncompress.runtime.aggregation import Aggregate, Weighted

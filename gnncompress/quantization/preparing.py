@@ -23,7 +23,7 @@ from gnncompress.quantization.places import DENSE, LINEARS, OWNING, PROPAGATING,
 from gnncompress.quantization.quantizer import Quantizer
 from gnncompress.quantization.weights import freeze_for
 from gnncompress.reparametrizations import computed_weights
-from gnncompress.schemes import Scheme
+from gnncompress.schemes import Scheme, insist_on_options
 from gnncompress.schemes import scheme as find_scheme
 
 _CONTEXT = "quantization_context"
@@ -36,7 +36,16 @@ def prepare(
     *,
     keep_float: Iterable[str] = (),
     config: str | None = None,
-    **settings: Any,
+    observer: str | None = None,
+    gradient: str | None = None,
+    calibration: str | None = None,
+    granularity: str | None = None,
+    head_bits: int | None = None,
+    protect: float | None = None,
+    protect_more: float | None = None,
+    draw: str | None = None,
+    groups: int | None = None,
+    target_bits: float | None = None,
 ) -> nn.Module:
     """Put the quantizers of ``scheme`` into ``model``, in place, and return it.
 
@@ -47,7 +56,8 @@ def prepare(
     but the model's raw input. Biases, normalizations, activations, softmax and pooling stay in floats.
 
     Masks of pruning stay on the weights; zero has a code. ``keep_float`` names layers that stay as they are, with all
-    that is in them. ``config`` and ``settings`` are those of ``scheme``. Calibrate or train the model before use; make
+    that is in them. The other settings are those of ``Scheme``; ``config`` is a
+    gradient and an observer, such as gc-abs. Calibrate or train the model before use; make
     optimizers after. PyG's Linear layers are replaced by torch's with the same parameters.
 
     Raises:
@@ -60,7 +70,22 @@ def prepare(
         raise UsageError(f"prepare takes a torch.nn.Module, not a {type(model).__name__}")
     if is_prepared(model):
         raise UsageError("the model is prepared already; prepare a fresh one")
-    chosen = scheme if isinstance(scheme, Scheme) else find_scheme(scheme, config, **settings)
+    settings = {
+        "observer": observer,
+        "gradient": gradient,
+        "calibration": calibration,
+        "granularity": granularity,
+        "head_bits": head_bits,
+        "protect": protect,
+        "protect_more": protect_more,
+        "draw": draw,
+        "groups": groups,
+        "target_bits": target_bits,
+    }
+    given = {name: value for name, value in settings.items() if value is not None}
+    if isinstance(scheme, str):
+        insist_on_options(scheme, given if config is None else {**given, "config": config})
+    chosen = scheme if isinstance(scheme, Scheme) else find_scheme(scheme, config, **given)
     if chosen.kind == "fp32":
         return model
     floats = _paths(model, [keep_float] if isinstance(keep_float, str) else keep_float)
