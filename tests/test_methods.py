@@ -192,8 +192,9 @@ def test_a_model_is_quantized_once() -> None:
     twice = "the model is quantized already; leave one of the two out"
     assert Quantization(scheme="a2q").refusal([Quantization()]) == twice
     assert Quantization().refusal([GlobalPruning(), Quantization(scheme="fp32")]) == twice
-    for earlier in ([], [GlobalPruning()], [StructuredPruning(), FineGrainedPruning()], [L2Regularization(rate=0)]):
+    for earlier in ([], [GlobalPruning()], [GlobalPruning(), FineGrainedPruning()], [L2Regularization(rate=0)]):
         assert Quantization().refusal(earlier) == ""
+    assert "shapes of the dense model" in Quantization().refusal([StructuredPruning(), FineGrainedPruning()])
 
 
 def test_what_starts_from_a_fresh_model_comes_first() -> None:

@@ -130,6 +130,8 @@ class Quantization(CompressionMethod):
         """Say why codes cannot be made of codes."""
         if any(isinstance(method, Quantization) for method in earlier):
             return "the model is quantized already; leave one of the two out"
+        if any(method.reshapes for method in earlier):
+            return "quantizers are rebuilt with the shapes of the dense model; prune by global or fine-grained instead"
         return ""
 
     def check(self, model: nn.Module, task: Task) -> None:

@@ -124,6 +124,7 @@ def test_tickets_are_chains_of_tickets() -> None:
             [("quantize", {}), ("quantize", {"scheme": "a2q"})],
             "quantize after quantize: the model is quantized already",
         ),
+        ([("structured", {}), ("quantize", {})], "quantize after structured: quantizers are rebuilt with the shapes"),
         ([("global", {}), ("l2", {"rate": 0.1})], "l2 after global: it trains a fresh model"),
         ([("global", {}), ("lottery", {"round": 1})], "lottery after global: a ticket is drawn of a trained, dense"),
         ([("sensitivity", {}), ("global", {})], "global after sensitivity: sensitivity makes no model; leave it out"),
